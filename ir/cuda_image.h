@@ -8,7 +8,7 @@
 
 enum {
     RT_CUDA_MAGIC = 0x63736f6d, /* "mosc" */
-    RT_CUDA_FORMAT = 2,
+    RT_CUDA_FORMAT = 3,
     RT_CUDA_NAME = 16 /* bytes of an entry's name, the NUL included */
 };
 
@@ -31,10 +31,12 @@ typedef struct RtCudaImage {
     /* RtArgs.scratch, in bytes: per_row · LD + per_segment · segments + fixed */
     uint32_t scratch_per_row, scratch_per_segment, scratch_fixed;
     uint32_t n_launches;
+    uint32_t
+        n_arranged; /* weights that the entry "arrange_weights(weights)" changes between the host's form and its own; 0: no entry */
     uint32_t n_ropes; /* tables are filled by the device: the entry "fill_ropes(step)", before the launches */
 } RtCudaImage; /* RtCudaLaunch[n_launches] follow */
 
-_Static_assert(sizeof(RtCudaImage) == 16 * 4 && sizeof(RtCudaLaunch) == 48, "words without padding");
+_Static_assert(sizeof(RtCudaImage) == 17 * 4 && sizeof(RtCudaLaunch) == 48, "words without padding");
 
 /* ---- what the persistent entries row_step(step, control) and rows_step(step, control) read and write. */
 
@@ -59,7 +61,7 @@ typedef struct RtCudaStuck {
 
 typedef struct RtCudaControl {
     uint32_t arrived; /* of the barrier; 0 between launches */
-    uint32_t pad;
+    uint32_t line[31]; /* nothing: `arrived` is alone in its 128 bytes */
     uint64_t stuck; /* RtCudaStuck in pinned memory of the host, which the device reaches under the same address; 0: none */
     uint32_t steps; /* how often the step is taken; more than 1 only with `picking` */
     uint32_t picking; /* tokens are picked from the logits before each step: RtCudaPick[n_segments], one row a segment */
@@ -73,7 +75,7 @@ typedef struct RtCudaControl {
     uint64_t random; /* device pointer to uint64 [n_segments]: room for the generators' next states */
 } RtCudaControl;
 
-_Static_assert(sizeof(RtCudaPick) == 32 && sizeof(RtCudaControl) == 136 && sizeof(RtCudaStuck) == 24,
+_Static_assert(sizeof(RtCudaPick) == 32 && sizeof(RtCudaControl) == 256 && sizeof(RtCudaStuck) == 24,
                "as the printed text has them");
 
 #endif

@@ -90,6 +90,12 @@ template <class W> INLINE void four_weights(uint4 words, Scales s, float4 (&w)[4
     }
 }
 
+/* The same from a panel, from 4 `fourth` on. */
+template <class W> INLINE void four_weights_of_panel(const uint4 *panel, u32 K, u32 fourth, u32 q, float4 (&w)[4]) {
+    const u32 group = fourth / 8;
+    four_weights<W>(W::loaded_words(panel + (u64)group * W::GROUP_QUADS, fourth % 8, q), W::loaded_scales(panel, group, groups_of(K), q), w);
+}
+
 /* ---------------------------------------------------------------------------------------------- types of weights
  *
  * Group: a quad of a group in registers; Lane: what of it a lane gives to products. load: from a panel; held_…: from a chunk in shared
@@ -149,6 +155,9 @@ struct Q8 {
     INLINE float4 integers(uint4 words, u32 k) { return add4(bytes_number(each_xor(words, 0x80808080u), k), splat4(-128)); }
     INLINE void four_k(const uint4 *chunk, u32 fourth, u32 q, float4 (&w)[4]) {
         four_weights<Q8>(held_words(chunk, fourth, q), held_scales(chunk, q), w);
+    }
+    INLINE void four_of_panel(const uint4 *panel, u32 K, u32 fourth, u32 q, float4 (&w)[4]) {
+        four_weights_of_panel<Q8>(panel, K, fourth, q, w);
     }
     INLINE float weight(const u8 *panel, u32, u32 k, u32 lane) {
         const u8 *at = panel + (u64)(k / GROUP_K) * (16 * GROUP_QUADS), *run = at + k % GROUP_K / 4 * 64;
@@ -236,6 +245,9 @@ struct Q4 {
     INLINE float4 integers(uint4 words, u32 k) { return bytes_number(words, k); }
     INLINE void four_k(const uint4 *chunk, u32 fourth, u32 q, float4 (&w)[4]) {
         four_weights<Q4>(held_words(chunk, fourth, q), held_scales(chunk, q), w);
+    }
+    INLINE void four_of_panel(const uint4 *panel, u32 K, u32 fourth, u32 q, float4 (&w)[4]) {
+        four_weights_of_panel<Q4>(panel, K, fourth, q, w);
     }
     INLINE float weight(const u8 *panel, u32 K, u32 k, u32 lane) {
         const u32 group = k / GROUP_K, in = k % GROUP_K;

@@ -7,6 +7,7 @@
  *   rows_step(step, control)   PG_BLOCK, the same for a few rows
  *   block_kN(step, phase)      PG_BLOCK, one phase of many rows that runs kernel N (block_kN_P: part P of it)
  *   fill_ropes(step)           PG_BLOCK, before the phases, where the program has ropes
+ *   arrange_weights(weights)   after an upload, and before and after a download, where the image says so
  *   mossc_image                RtCudaImage
  *
  * where Step is RtArgs with pointers of the device, Control is RtCudaControl, N indexes PgProgram.kernels and `phase` PgStep.phases.

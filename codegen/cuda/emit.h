@@ -2,11 +2,11 @@
  *
  * An emitter is `void cg_cuda_KIND(CgCuda *c)`: it prints the body of
  *
- *   u32 kN(const Step *step, const Phase *phase, u32 first)
+ *   u32 kN(const PN *phase, u32 first)
  *
- * which does the phase's tiles first, first + gridDim.x, … and returns how many tiles the phase has. All threads of a block enter
- * together. `shared` is the block's shared memory, declared in every function (a pointer that is handed over would be slower); it is free for others after a barrier, so a kernel that uses it begins each tile
- * with one (cg_cuda_tiles does). Constants are printed by name (an enum), conditions of PgKernel are decided here.
+ * (`step` is known in it), which does the phase's tiles first, first + gridDim.x, … and returns how many tiles the phase has. All threads of a block enter
+ * together. `shared` is the block's shared memory, declared in every function (a pointer that is handed over would be slower); it is free for others after a
+ * barrier, so a kernel that uses it begins each tile with one (cg_cuda_tiles does). Constants are printed by name (an enum), conditions of PgKernel are decided here.
  *
  * A kernel of PG_BLOCK is printed in two forms: CG_FEW is part of the persistent launch of at most CG_CUDA_FEW_ROWS rows, where a
  * tile may not wait for another; CG_MANY is launched by itself. Where both print the same text it stands once. In CG_MANY a kernel
@@ -15,6 +15,8 @@
 #define MOSSC_CODEGEN_CUDA_EMIT_H
 
 #include "codegen/cuda/cuda.h"
+
+enum { CG_CUDA_HELD = 960 /* bytes of shared memory in front of what kernels use: prelude.cuh, Held */ };
 
 typedef enum CgCudaForm { CG_ONE, CG_FEW, CG_MANY, CG_FORMS } CgCudaForm; /* CG_ONE: PG_ROW */
 

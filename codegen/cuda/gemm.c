@@ -9,7 +9,7 @@ enum {
     SLOTS = 8, /* panels of weights that a tile of many rows multiplies with: product.cuh */
     CHUNK = 32, /* k that come at a time */
     ROUNDED_BYTES = IR_GROUP + 2 * sizeof(float), /* of a rounded row in a chunk */
-    TYPICAL_ROWS = 2048, /* of a large step: what tiles are dealt out for */
+    TYPICAL_ROWS = 4096, /* of a large step: what tiles are dealt out for */
     FEW_BYTES = 64 * 1024 /* of shared memory, for x and then the sums, in CG_FEW */
 };
 
@@ -132,7 +132,8 @@ static void print_sums(const Tiles *t) {
         cg_cu(c, "sum_rounded_tile<%s, ROWS, %s<%s, ROWS>, %d>(slots, rows, K);\n", t->type, t->tensor ? "IntegerTile" : "DotTile",
               t->type, t->stages);
     else if (t->split > 0)
-        cg_cu(c, "sum_few<%s, %s>(slots, rows, K, SPLIT);\n", t->type, fast);
+        cg_cu(c, "sum_few<%s, %s, %s>(slots, rows, K, SPLIT);\n", t->type, fast,
+              cg_cuda_truth(ir_groups(ir_dtype(t->k->dtype), (uint64_t)t->k->K) % 2 == 1));
     else if (t->tensor)
         cg_cu(c, "sum_tile<%s, ROWS, TensorTile<%s, ROWS, %s>, %d>(slots, rows, K);\n", t->type, t->type, fast, t->stages);
     else

@@ -183,7 +183,7 @@ static void print_stage(const Row *r) {
 static void print_sums(const Row *r) {
     CgCuda *c = r->c;
     int matrices = pg_does(r->k, PG_STEP_DUAL) ? 2 : 1;
-    cg_cu(c, "float4 acc[%d] = {};\n", matrices);
+    cg_cu(c, "Tile::Sum acc[%d] = {};\n", matrices);
     cg_cu(c, "product.sum(acc, panel_of, xs%s, tile, tile + gridDim.x, tiles);\n",
           is_sum(r->k) || r->rows == 1 ? ""
           : ir_is_blocks(r->k->dtype)  ? " + tile / GROUPS * Tile::OF_TERM"

@@ -11,7 +11,7 @@
 typedef struct Program *NvrtcProgram;
 typedef int NvrtcResult; /* 0: success */
 
-enum { INVALID_OPTION = 5, MOST_ARCHITECTURES = 256 };
+enum { MOST_ARCHITECTURES = 256 };
 
 /* name, type of the result, types of the parameters */
 #define NVRTC_SYMBOLS(ROW)                                                                                                         \
@@ -192,21 +192,18 @@ static void free_made(Made *made) {
     su_text_free(&made->log);
 }
 
-/* The last option, with which several threads make machine code, is one that older libraries refuse. */
+/* Without --split-compile: it shares entries' functions among its pieces as it sees fit, and what row_step calls then saves registers
+ * to memory at every call (16 KB of code for that in mamba-370m). */
 static Made make_for(const CgNvrtc *n, const CgCudaTarget *target, const char *text, CgNvrtcForm form, bool report) {
     char architecture[48];
-    const char *options[5] = {architecture, CG_NVRTC_OPTIONS,
+    const char *options[4] = {architecture, CG_NVRTC_OPTIONS,
                               "--disable-warnings"}; /* a printed text has names that a case does not use */
     int count = 3;
     bool cubin = form == CG_NVRTC_CUBIN;
     snprintf(architecture, sizeof architecture, "--gpu-architecture=%s_%d", cubin ? "sm" : "compute", target->architecture);
     if (!cubin) return make(n, text, form, options, count);
     if (report) options[count++] = "--ptxas-options=-v";
-    options[count++] = "--split-compile=0";
-    Made made = make(n, text, form, options, count);
-    if (made.result != INVALID_OPTION) return made;
-    free_made(&made);
-    return make(n, text, form, options, count - 1);
+    return make(n, text, form, options, count);
 }
 
 bool cg_nvrtc_compile(const CgNvrtc *n, const CgCudaTarget *target, const char *text, CgNvrtcForm form, SuText *out_code,

@@ -19,10 +19,10 @@ struct Control { /* RtCudaControl */
     i32 eos[16];
     u32 pad3;
     i32 limit;
-    const u32 *gaps;
-    Pick *picks;
-    i32 *picked;
-    u64 *random;
+    Global<const u32> gaps;
+    Global<Pick> picks;
+    Global<i32> picked;
+    Global<u64> random;
 };
 
 struct Cut {
@@ -30,7 +30,7 @@ struct Cut {
     u32 ties; /* of those with exactly this key, the first ones by id */
 };
 
-/* What a block needs in shared memory. */
+/* What a block needs in shared memory; picking_memory() is where it lies. */
 struct Picking {
     u64 bins[256];
     u64 sums[THREADS / 8]; /* of runs of threads */
@@ -40,10 +40,15 @@ struct Picking {
 };
 static_assert(sizeof(Picking) <= PICK_BYTES && sizeof(Pick) == PICK_SIZE && sizeof(Control) == CONTROL_SIZE, "as the host has them");
 
+INLINE Picking *picking_memory() {
+    SHARED(shared);
+    return (Picking *)shared;
+}
+
 struct Candidates {
-    const float *logits;
-    const u32 *gaps;
-    const u32 *keys, *ids; /* [n] of those that were kept; NULL: all ids below n */
+    Global<const float> logits;
+    Global<const u32> gaps;
+    Global<const u32> keys, ids; /* [n] of those that were kept; NULL: all ids below n */
     u32 n;
     float largest, temperature;
     Cut cut;
@@ -236,7 +241,7 @@ INLINE u32 pick_token(Candidates *c, const Pick *pick, u64 *random, u32 *out_key
 
 INLINE Candidates candidates_of(const Step *step, const Control *control, u32 i, u32 turn) {
     Candidates c = {};
-    c.logits = step->logits + (turn == 0 ? control->picks[i].from : i) * step->out_stride;
+    c.logits = {step->logits + (turn == 0 ? control->picks[i].from : i) * step->out_stride};
     c.gaps = control->gaps;
     c.n = (u32)control->limit;
     return c;
@@ -263,6 +268,7 @@ INLINE u32 kth_largest(u32 mine, u32 k, Picking *s) {
  * stay where that would leave too many. */
 CALLED void keep_best(Candidates *c, u32 k, List *list) {
     SHARED(shared);
+    ASSUME_GLOBAL(list);
     Picking *s = (Picking *)shared;
     u32 mine = 0;
 #pragma unroll 4
@@ -291,8 +297,8 @@ CALLED void keep_best(Candidates *c, u32 k, List *list) {
         list->ids[rank] = id;
     }
     __syncthreads();
-    c->keys = list->keys;
-    c->ids = list->ids;
+    c->keys = {list->keys};
+    c->ids = {list->ids};
     c->n = count;
 }
 
@@ -406,8 +412,8 @@ INLINE Candidates gather_slices(const Candidates *c, const Kept *kept, Picking *
     }
     __syncthreads();
     Candidates gathered = *c;
-    gathered.keys = kept->keys;
-    gathered.ids = kept->ids;
+    gathered.keys = {kept->keys};
+    gathered.ids = {kept->ids};
     gathered.n = (u32)all;
     return gathered;
 }

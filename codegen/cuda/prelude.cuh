@@ -21,11 +21,32 @@ typedef long long i64;
 #define METHOD __device__ __forceinline__
 #define TABLE static __device__ const
 #define EXPORTED extern "C" __device__ const
-#define SHARED(name) extern __shared__ __align__(16) u8 name[] /* as many bytes as the launch gives */
+/* As many bytes as the launch gives, behind what a block holds of the step. */
+#define SHARED(name)                         \
+    extern __shared__ __align__(16) u8 held_and_shared[]; \
+    u8 *const name = held_and_shared + HELD_BYTES
+INLINE void *held_memory() {
+    extern __shared__ __align__(16) u8 held_and_shared[];
+    return held_and_shared;
+}
 #define SPIN() __nanosleep(32)
 #define TRAP() __trap() /* ends the launch; nothing more can be done in this context of the driver */
 #define BARRIER_POLLS (1u << 26) /* of a barrier: tens of seconds, where the slowest stage takes milliseconds */
 #define ASSUME_GLOBAL(pointer) __builtin_assume(__isGlobal(pointer)) /* loads and stores through it are those of global memory */
+#define ASSUME_SHARED(pointer) __builtin_assume(__isShared(pointer))
+/* Of a counter that blocks meet at: the addition makes what this block wrote before it (behind its barrier) seen by those that have
+ * acquired a value with it. */
+INLINE void ADD_RELEASE(u32 *at, u32 v) { asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(at), "r"(v) : "memory"); }
+INLINE u32 LOAD_RELAXED(const u32 *at) {
+    u32 v;
+    asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(at) : "memory");
+    return v;
+}
+INLINE u32 LOAD_ACQUIRE(const u32 *at) {
+    u32 v;
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(at) : "memory");
+    return v;
+}
 /* 2^x and a / b to about 2 units in the last place, by the special-function unit; a result below 2^-126 is 0. */
 INLINE float FAST_EXP2(float x) {
     float y;
@@ -37,22 +58,33 @@ INLINE float FAST_EXP2(float x) {
 
 /* ---------------------------------------------------------------------------------------------- the step */
 
+/* A pointer to global memory that lies in memory itself: loads and stores through it are those of global memory. */
+template <class T> struct Global {
+    T *at;
+    METHOD operator T *() const {
+        ASSUME_GLOBAL(at);
+        return at;
+    }
+    template <class OTHER> METHOD explicit operator OTHER *() const { return (OTHER *)(T *)*this; }
+    METHOD T *operator->() const { return *this; }
+};
+
 struct Segment { /* a run of rows of one sequence */
-    u8 *state;
+    Global<u8> state;
     i64 position; /* of its first row */
     u32 first_row, count;
 };
 
 struct Step { /* as the host's RtArgs, with pointers of the device; one token of a sequence after the other is picked in place */
-    const u8 *weights;
-    u8 *arena, *scratch;
-    Segment *segments;
-    i32 *tokens;             /* [rows] */
-    const i32 *row_segment;  /* [rows] */
-    i64 *row_position;       /* [rows] */
-    const i32 *out_rows;             /* [n_out_rows] */
-    float *logits;                   /* [n_out_rows][out_stride] */
-    i32 *nonfinite;                  /* [rows] */
+    Global<const u8> weights;
+    Global<u8> arena, scratch;
+    Global<Segment> segments;
+    Global<i32> tokens;              /* [rows] */
+    Global<const i32> row_segment;   /* [rows] */
+    Global<i64> row_position;        /* [rows] */
+    Global<const i32> out_rows;      /* [n_out_rows] */
+    Global<float> logits;            /* [n_out_rows][out_stride] */
+    Global<i32> nonfinite;           /* [rows] */
     u64 out_stride, ld;
     u32 rows, n_segments, n_out_rows, pad;
 };
@@ -65,30 +97,61 @@ struct Ref { /* byte offset per_row * ld + fixed */
     u64 per_row, fixed;
 };
 
-struct Phase {
-    u32 kernel, stage;
+struct alignas(16) Phase {
+    u32 kernel, more; /* more: the next one belongs to the same stage */
     Count count;
     u32 fixed, E, k;
     i32 block; /* of the spec */
     Ref operands[16];
 };
 
-/* An operand in the arena, the weights, or the state of the only sequence. */
-INLINE u8 *operand(const Step *step, const Phase *phase, u32 slot) {
-    const Ref ref = phase->operands[slot];
-    const u64 offset = ref.per_row * step->ld + ref.fixed;
-    u8 *at = step->arena + offset;
-    if (ref.space == WEIGHTS) at = (u8 *)step->weights + offset;
-    if (ref.space == STATE) at = step->segments->state + offset;
-    ASSUME_GLOBAL(at);
-    return at;
+/* Spaces in two bits each, the first one lowest. */
+template <Space...> struct SpaceBits {
+    enum : u32 { BITS = 0 };
+};
+template <Space FIRST, Space... REST> struct SpaceBits<FIRST, REST...> {
+    enum : u32 { BITS = (u32)FIRST | SpaceBits<REST...>::BITS << 2 };
+};
+
+/* What a block holds of a launch in shared memory, where no barrier of the grid makes it read it again: the step, and the phase it is
+ * in and the next one. */
+struct Held {
+    Step step;
+    Phase phases[2];
+};
+static_assert(sizeof(Held) <= HELD_BYTES && HELD_BYTES % 16 == 0, "as the host gives it");
+INLINE Held *held() { return (Held *)held_memory(); }
+INLINE const Step *held_step() { return &held()->step; }
+
+/* By all threads, before anything else of the launch; a barrier of the block must follow. */
+INLINE void hold_step(const Step *step) {
+    if (threadIdx.x < sizeof *step / 4) ((u32 *)&held()->step)[threadIdx.x] = ((const u32 *)step)[threadIdx.x];
 }
-INLINE float *floats(const Step *step, const Phase *phase, u32 slot) { return (float *)operand(step, phase, slot); }
-INLINE i32 *ints(const Step *step, const Phase *phase, u32 slot) { return (i32 *)operand(step, phase, slot); }
+/* For a launch of one phase. */
+INLINE const Phase *hold_phase(const Step *step, const Phase *phase) {
+    const u32 at = threadIdx.x - 32;
+    hold_step(step);
+    if (at < sizeof *phase / 4) ((u32 *)held()->phases)[at] = ((const u32 *)phase)[at];
+    __syncthreads();
+    return held()->phases;
+}
+
+/* A phase of a kernel, whose operands lie in the same spaces in all its phases. */
+template <Space... SPACES> struct PhaseOf : Phase {
+    METHOD static Space space(u32 slot) { return (Space)(SpaceBits<SPACES...>::BITS >> 2 * slot & 3); }
+};
+
+/* An operand in the arena, the weights, or the state of the only sequence; the latter two take no more with more rows. */
+template <class OF> INLINE u8 *operand(const Step *step, const OF *phase, u32 slot) {
+    const u64 fixed = phase->operands[slot].fixed;
+    if (OF::space(slot) == WEIGHTS) return (u8 *)step->weights + fixed;
+    if (OF::space(slot) == STATE) return step->segments->state + fixed;
+    return step->arena + (phase->operands[slot].per_row * step->ld + fixed);
+}
+template <class OF> INLINE float *floats(const Step *step, const OF *phase, u32 slot) { return (float *)operand(step, phase, slot); }
+template <class OF> INLINE i32 *ints(const Step *step, const OF *phase, u32 slot) { return (i32 *)operand(step, phase, slot); }
 INLINE float *state_floats(const Segment *segment, const Phase *phase, u32 slot) {
-    u8 *at = segment->state + phase->operands[slot].fixed;
-    ASSUME_GLOBAL(at);
-    return (float *)at;
+    return (float *)(segment->state + phase->operands[slot].fixed);
 }
 
 /* Blocks of eight positions that a step has at most: every expert's run is padded. */
@@ -132,8 +195,8 @@ struct Stuck { /* RtCudaStuck: what a launch that waited too long leaves in memo
     u32 set, block, blocks, arrived, nth, phase;
 };
 struct GridBarrier { /* how RtCudaControl begins */
-    u32 arrived, pad;
-    Stuck *stuck; /* 0: nobody reads it */
+    u32 arrived, line[31]; /* alone in what a cache moves */
+    Global<Stuck> stuck; /* 0: nobody reads it */
 };
 enum { NO_PHASE = 0xffffffff }; /* of a barrier between the steps of one launch */
 
@@ -144,7 +207,7 @@ CALLED void give_up(const GridBarrier *barrier, u32 nth, u32 phase) {
         while (atomicCAS(&stuck->set, 0u, 1u) != 0) SPIN();
         stuck->block = blockIdx.x;
         stuck->blocks = gridDim.x;
-        stuck->arrived = *(volatile u32 *)&barrier->arrived - (nth - 1) * gridDim.x;
+        stuck->arrived = LOAD_RELAXED(&barrier->arrived) - (nth - 1) * gridDim.x;
         stuck->nth = nth;
         stuck->phase = phase;
         __threadfence_system();
@@ -155,19 +218,18 @@ CALLED void give_up(const GridBarrier *barrier, u32 nth, u32 phase) {
 INLINE void arrive(GridBarrier *barrier) {
     __syncthreads();
     if (threadIdx.x == 0) {
-        __threadfence();
-        atomicAdd(&barrier->arrived, 1u);
+        ADD_RELEASE(&barrier->arrived, 1u);
     }
 }
 /* `phase` is what comes after the barrier: a row of the step's table, or NO_PHASE. */
 INLINE void wait_for_all(GridBarrier *barrier, u32 nth, u32 phase) {
     if (threadIdx.x == 0) {
         u32 polls = 0;
-        while ((i32)(*(volatile u32 *)&barrier->arrived - nth * gridDim.x) < 0) { /* it may wrap around */
+        while ((i32)(LOAD_RELAXED(&barrier->arrived) - nth * gridDim.x) < 0) { /* it may wrap around */
             SPIN();
             if (++polls == BARRIER_POLLS) give_up(barrier, nth, phase);
         }
-        __threadfence();
+        LOAD_ACQUIRE(&barrier->arrived); /* once: it empties the first-level cache */
     }
     __syncthreads();
 }
@@ -229,23 +291,26 @@ INLINE float fast_silu(float x) { return FAST_DIVIDE(x, 1.0f + fast_exp(-x)); }
 
 /* ---------------------------------------------------------------------------------------------- weights
  *
- * Of a panel: one weight, four outputs at one k, and four outputs at a pair of k. */
+ * 16-bit panels in the device's memory are arranged: of two lines (pairs of k) 2 t and 2 t + 1 the quad q of the first is outputs 4 q and
+ * 4 q + 1 at both pairs, that of the second outputs 4 q + 2 and 4 q + 3; 16 bytes are then what a lane gives to a product of tensor cores.
+ * In the host's panels a quad is four outputs at one pair. A last line without a partner stays as it was. */
 
-INLINE float weight_f32(const u8 *panel, u32 k, u32 lane) { return ((const float *)panel)[k * 16 + lane]; }
-INLINE u32 pair_at(const u8 *panel, u32 k, u32 lane) { return ((const u32 *)panel)[k / 2 * 16 + lane]; }
-INLINE float weight_bf16(const u8 *panel, u32 k, u32 lane) {
-    const u32 pair = pair_at(panel, k, lane);
-    return k % 2 ? bf16_high(pair) : bf16_low(pair);
-}
-INLINE float weight_f16(const u8 *panel, u32 k, u32 lane) {
-    const u32 pair = pair_at(panel, k, lane);
-    return k % 2 ? f16_high(pair) : f16_low(pair);
-}
+struct Panels {
+    u64 offset, count;
+    u32 lines, pad;
+};
 
-INLINE float4 low_bf16(uint4 p) { return make_float4(bf16_low(p.x), bf16_low(p.y), bf16_low(p.z), bf16_low(p.w)); }
-INLINE float4 high_bf16(uint4 p) { return make_float4(bf16_high(p.x), bf16_high(p.y), bf16_high(p.z), bf16_high(p.w)); }
-INLINE float4 low_f16(uint4 p) { return make_float4(f16_low(p.x), f16_low(p.y), f16_low(p.z), f16_low(p.w)); }
-INLINE float4 high_f16(uint4 p) { return make_float4(f16_high(p.x), f16_high(p.y), f16_high(p.z), f16_high(p.w)); }
+/* Arranges 16-bit panels as the host packs them; arranged ones become as the host's. By all threads of all blocks. */
+INLINE void arrange(u8 *weights, const Panels *panels) {
+    const u64 pairs = panels->lines / 2, quads = panels->count * pairs * 4, stride = (u64)gridDim.x * THREADS;
+    for (u64 i = (u64)blockIdx.x * THREADS + threadIdx.x; i < quads; i += stride) {
+        const u64 panel = i / 4 / pairs, pair = i / 4 % pairs;
+        uint4 *a = (uint4 *)(weights + panels->offset) + (panel * panels->lines + 2 * pair) * 4 + i % 4, *b = a + 4;
+        const uint4 first = *a, second = *b;
+        *a = uint4{first.x, first.y, second.x, second.y};
+        *b = uint4{first.z, first.w, second.z, second.w};
+    }
+}
 
 /* acc[row] += w · x[row] for one row, or eight. */
 INLINE void add_row(float4 *acc, float4 w, const float *x) { acc[0] = fma4(x[0], w, acc[0]); }
@@ -276,6 +341,15 @@ INLINE float4 sum_row(const float4 *acc) {
     float4 sum = acc[0];
     for (u32 distance = 4; distance < 32; distance *= 2) sum = add4(sum, from_lane_across(sum, distance));
     return sum;
+}
+/* The same where a lane has two outputs (arranged panels), in the first four lanes. */
+INLINE float4 sum_row(const float2 *acc) {
+    float2 sum = acc[0];
+    for (u32 distance = 8; distance < 32; distance *= 2) {
+        sum.x += __shfl_xor_sync(ALL_LANES, sum.x, distance);
+        sum.y += __shfl_xor_sync(ALL_LANES, sum.y, distance);
+    }
+    return make_float4(sum.x, sum.y, __shfl_xor_sync(ALL_LANES, sum.x, 4), __shfl_xor_sync(ALL_LANES, sum.y, 4));
 }
 
 INLINE float4 keep_half(float4 low, float4 high, bool upper, u32 distance) {

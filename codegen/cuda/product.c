@@ -93,36 +93,24 @@ static void print_loop(const CgProduct *p, const char *w, const char *acc) {
     CgCuda *c = p->c;
     IrDtype dtype = c->kernel->dtype;
     const char *panel = p->expert ? "(expert * PANELS + panel)" : "panel", *add = p->rows == 1 ? "add_row" : "add_8_rows";
-    if (ir_is_blocks(dtype)) {
+    if (ir_dtype(dtype)->group > 1) {
         cg_cu(c,
               "const uint4 *%s_panel = panel_at<%s>(%s, %s, K);\n"
               "for (u32 fourth = lane / 4 + 8 * part; 4 * fourth < n; fourth += 8 * SPLIT) { /* four k */\n"
               "float4 four[4];\n"
-              "four_of_panel<%s>(%s_panel, K, k0 / 4 + fourth, q, four);\n"
+              "%s::four_of_panel(%s_panel, K, k0 / 4 + fourth, q, four);\n"
               "for (u32 k = 0; k < 4; k++) %s(%s, four[k], xs + (4 * fourth + k) * %d);\n"
               "}\n",
               w, cg_cuda_type(dtype), w, panel, cg_cuda_type(dtype), w, add, acc, p->rows);
         return;
     }
-    if (ir_dtype(dtype)->group == 1) {
-        cg_cu(c,
-              "const float4 *%s_at = (const float4 *)%s + (%s * K + k0) * 4 + q;\n"
-              "#pragma unroll 4\n"
-              "for (u32 k = lane / 4 + 8 * part; k < n; k += 8 * SPLIT) {\n"
-              "%s(%s, __ldg(%s_at + 4 * k), xs + k * %d);\n"
-              "}\n",
-              w, w, panel, add, acc, w, p->rows);
-        return;
-    }
     cg_cu(c,
-          "const uint4 *%s_at = (const uint4 *)%s + (%s * ((K + 1) / 2) + k0 / 2) * 4 + q;\n"
+          "const float4 *%s_at = (const float4 *)%s + (%s * K + k0) * 4 + q;\n"
           "#pragma unroll 4\n"
-          "for (u32 k = lane / 4 + 8 * part; k < (n + 1) / 2; k += 8 * SPLIT) { /* pairs */\n"
-          "const uint4 pair = __ldg(%s_at + 4 * k);\n"
-          "%s(%s, low_%s(pair), xs + 2 * k * %d);\n"
-          "%s(%s, high_%s(pair), xs + (2 * k + 1) * %d);\n"
+          "for (u32 k = lane / 4 + 8 * part; k < n; k += 8 * SPLIT) {\n"
+          "%s(%s, __ldg(%s_at + 4 * k), xs + k * %d);\n"
           "}\n",
-          w, w, panel, w, add, acc, ir_dtype_word(dtype), p->rows, add, acc, ir_dtype_word(dtype), p->rows);
+          w, w, panel, add, acc, w, p->rows);
 }
 
 /* The parts of a panel's warps are added in the first of them. */

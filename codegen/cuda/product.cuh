@@ -3,9 +3,9 @@
  * A *slot* is one panel of weights that a tile multiplies with: 16 outputs. Where a linear layer has two matrices, slots 2i and 2i + 1 are panel
  * i of the one and of the other, so that nothing below knows of it. Inputs come in chunks of CHUNK k: two panels of x, 16 pairs of k.
  *
- * With tensor cores, weights are the left operand: a 16-byte quad of a panel is four outputs at a pair of k, and the words of two
- * quads are what a lane gives to the products of 16 x 8 x 16 for them. Lane (g, t) = (lane / 4, lane % 4) has of two slots side by side
- * the slot g / 4, the quad g % 4, and of 16 k the four from 4 t on; both operands agree in that order of k, which a sum does not see.
+ * With tensor cores, weights are the left operand: a 16-byte quad of an arranged panel (prelude.cuh) is what a lane gives to a product of
+ * 16 x 8 x 16. Lane (g, t) = (lane / 4, lane % 4) has of two slots side by side the slot g / 4, the quad g % 4, and of 16 k the four from
+ * 4 t on; both operands agree in that order of k, which a sum does not see.
  * x enters as the sum of two numbers of the weights' type, `high` + `low`, which keeps 16 bits of it; FAST leaves `low` out. */
 
 enum { CHUNK = 32, SLOT_QUADS = CHUNK / 2 * 4 /* of 16-bit weights, in a chunk */ };
@@ -43,10 +43,18 @@ INLINE uint4 first_bytes(const void *from, u32 bytes) {
 #define PACK_F16(pair, even, odd) asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(odd), "f"(even))
 #endif
 
+/* Phase i of a table goes to its place of the two, behind CP_ASYNC_WAIT(0) and a barrier of the block. */
+INLINE void fetch_phase(const Phase *table, u32 i) {
+    if (threadIdx.x < sizeof *table / 16) CP_ASYNC_16((uint4 *)&held()->phases[i % 2] + threadIdx.x, (const uint4 *)&table[i] + threadIdx.x, 16);
+    CP_ASYNC_COMMIT();
+}
+
 /* ---------------------------------------------------------------------------------------------- types of weights
  *
- * A panel is lines of four quads: a line is a k in float, a pair of k in 16 bits (K_OF_LINE). add_line: acc += four outputs at the k of
- * a line. CHUNK_QUADS: of a slot's chunk; place: where they lie in it; four_k: four outputs at each of four k, from 4 `fourth` on. */
+ * A panel is lines of four quads: a line is a k in float, a pair of k in 16 bits (K_OF_LINE). load: quad of a line, whose lane has `w`
+ * behind its panel's beginning; zeros past the last line. add_line: acc += what the quad gives, x from k first_k on; Sum: its outputs.
+ * CHUNK_QUADS: of a slot's chunk; place: where they lie in it; four_k: four outputs at each of four k, from 4 `fourth` on; four_of_panel:
+ * the same of a panel; weight: one. */
 
 /* Where quad `q` of line `line` lies among lines of four: eight lanes that read (or write) one quad each of every second line, or of
  * two lines next to each other, meet no bank twice. */
@@ -61,6 +69,11 @@ struct F32 {
     INLINE u64 panel_quads(u32 K) { return (u64)K * 4; }
     INLINE u32 lines(u32 k) { return k; }
     INLINE u32 place(u32 line, u32 q) { return 4 * line + q; }
+    typedef float4 Sum;
+    enum { UNPAIRED = 0 };
+    INLINE u32 first_k(u32 line) { return line; }
+    INLINE uint4 load(const uint4 *w, u32 line, u32 lines) { return line < lines ? __ldg(w + 4 * line) : uint4{0, 0, 0, 0}; }
+    INLINE float weight(const u8 *panel, u32, u32 k, u32 lane) { return ((const float *)panel)[k * 16 + lane]; }
     INLINE void add_line(float4 &acc, uint4 w, const float *x) {
         acc = fma4(x[0], make_float4(__uint_as_float(w.x), __uint_as_float(w.y), __uint_as_float(w.z), __uint_as_float(w.w)), acc);
     }
@@ -70,24 +83,53 @@ struct F32 {
     }
 };
 
-/* What bf16 and f16 share: a line is a pair of k. */
-#define PAIRS_OF_K(low_quad, high_quad)                                                                  \
-    enum { K_OF_LINE = 2, CHUNK_QUADS = SLOT_QUADS };                                                    \
-    INLINE u64 panel_quads(u32 K) { return (u64)((K + 1) / 2) * 4; }                              \
-    INLINE u32 lines(u32 k) { return (k + 1) / 2; }                                               \
-    INLINE u32 place(u32 line, u32 q) { return swizzled(line, q); }                               \
-    INLINE void add_line(float4 &acc, uint4 w, const float *x) {                                         \
-        const float2 two = *(const float2 *)x;                                                           \
-        acc = fma4(two.y, high_quad(w), fma4(two.x, low_quad(w), acc));                                  \
-    }                                                                                                    \
-    INLINE void four_k(const uint4 *slot, u32 fourth, u32 q, float4 (&w)[4]) {                           \
-        const uint4 a = slot[swizzled(2 * fourth, q)], b = slot[swizzled(2 * fourth + 1, q)];            \
-        w[0] = low_quad(a), w[1] = high_quad(a), w[2] = low_quad(b), w[3] = high_quad(b);                \
-    }
+/* The first or second quad of a last line without a partner, made from the line's own: as if a line of zeros came behind it. */
+INLINE uint4 unpaired(uint4 v, u32 second) { return second ? uint4{v.z, v.w, 0, 0} : uint4{v.x, v.y, 0, 0}; }
 
-struct BF16 {
-    typedef LineFetch<BF16> WeightFetch;
-    PAIRS_OF_K(low_bf16, high_bf16)
+/* What bf16 and f16 share, of OF = BF16 or F16, which knows low and high: a line is a pair of k, and panels are arranged. */
+template <class OF> struct PairsOfK {
+    typedef LineFetch<OF> WeightFetch;
+    typedef float2 Sum;
+    enum { K_OF_LINE = 2, CHUNK_QUADS = SLOT_QUADS, UNPAIRED = 1 /* there may be a last line without a partner */ };
+    INLINE u64 panel_quads(u32 K) { return (u64)((K + 1) / 2) * 4; }
+    INLINE u32 lines(u32 k) { return (k + 1) / 2; }
+    INLINE u32 place(u32 line, u32 q) { return swizzled(line, q); }
+    INLINE u32 first_k(u32 line) { return line / 2 * 4; }
+    INLINE uint4 load(const uint4 *w, u32 line, u32 lines) {
+        if (lines % 2 == 0 || (line | 1) < lines) return line < lines ? __ldg(w + 4 * line) : uint4{0, 0, 0, 0};
+        return line / 2 == lines / 2 ? unpaired(__ldg(w + 4 * (lines - 1)), line % 2) : uint4{0, 0, 0, 0};
+    }
+    INLINE void add_line(float2 &acc, uint4 w, const float *x) {
+        const float4 v = *quad(x);
+        acc.x = fmaf(v.w, OF::high(w.z), fmaf(v.z, OF::low(w.z), fmaf(v.y, OF::high(w.x), fmaf(v.x, OF::low(w.x), acc.x))));
+        acc.y = fmaf(v.w, OF::high(w.w), fmaf(v.z, OF::low(w.w), fmaf(v.y, OF::high(w.y), fmaf(v.x, OF::low(w.y), acc.y))));
+    }
+    INLINE void four_outputs(uint4 a, uint4 b, float4 (&w)[4]) {
+        w[0] = make_float4(OF::low(a.x), OF::low(a.y), OF::low(b.x), OF::low(b.y));
+        w[1] = make_float4(OF::high(a.x), OF::high(a.y), OF::high(b.x), OF::high(b.y));
+        w[2] = make_float4(OF::low(a.z), OF::low(a.w), OF::low(b.z), OF::low(b.w));
+        w[3] = make_float4(OF::high(a.z), OF::high(a.w), OF::high(b.z), OF::high(b.w));
+    }
+    INLINE void four_k(const uint4 *slot, u32 fourth, u32 q, float4 (&w)[4]) {
+        four_outputs(slot[swizzled(2 * fourth, q)], slot[swizzled(2 * fourth + 1, q)], w);
+    }
+    INLINE void four_of_panel(const uint4 *panel, u32 K, u32 fourth, u32 q, float4 (&w)[4]) {
+        four_outputs(load(panel + q, 2 * fourth, lines(K)), load(panel + q, 2 * fourth + 1, lines(K)), w);
+    }
+    /* k and k + 1 of an output; k is even */
+    INLINE u32 pair(const u8 *panel, u32 K, u32 k, u32 lane) {
+        const u32 line = k / 2, second = lane % 4 / 2; /* of the two lines */
+        const u32 *at = (const u32 *)panel + line * 16;
+        if (line == lines(K) - 1 && line % 2 == 0) return at[lane];
+        return at[(i32)(second - line % 2) * 16 + (i32)(lane / 4 * 4 + line % 2 * 2 + lane % 2)];
+    }
+    INLINE float weight(const u8 *panel, u32 K, u32 k, u32 lane) {
+        const u32 both = pair(panel, K, k, lane);
+        return k % 2 ? OF::high(both) : OF::low(both);
+    }
+};
+
+struct BF16 : PairsOfK<BF16> {
     INLINE float low(u32 pair) { return bf16_low(pair); }
     INLINE float high(u32 pair) { return bf16_high(pair); }
     INLINE u32 pack(float even, float odd) {
@@ -95,12 +137,10 @@ struct BF16 {
         PACK_BF16(pair, even, odd);
         return pair;
     }
-    INLINE void mma(float4 &acc, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) { MMA_BF16(acc, a0, a1, a2, a3, b0, b1); }
+    INLINE void mma(float4 &acc, uint4 a, u32 b0, u32 b1) { MMA_BF16(acc, a.x, a.y, a.z, a.w, b0, b1); }
 };
 
-struct F16 {
-    typedef LineFetch<F16> WeightFetch;
-    PAIRS_OF_K(low_f16, high_f16)
+struct F16 : PairsOfK<F16> {
     INLINE float low(u32 pair) { return f16_low(pair); }
     INLINE float high(u32 pair) { return f16_high(pair); }
     /* Larger ones become the largest, of either sign; a NaN stays. */
@@ -110,7 +150,7 @@ struct F16 {
         PACK_F16(pair, within(even), within(odd));
         return pair;
     }
-    INLINE void mma(float4 &acc, u32 a0, u32 a1, u32 a2, u32 a3, u32 b0, u32 b1) { MMA_F16(acc, a0, a1, a2, a3, b0, b1); }
+    INLINE void mma(float4 &acc, uint4 a, u32 b0, u32 b1) { MMA_F16(acc, a.x, a.y, a.z, a.w, b0, b1); }
 };
 
 /* ---------------------------------------------------------------------------------------------- x for tensor cores
@@ -132,8 +172,8 @@ template <class W, bool FAST> INLINE void round_quads(float4 a, float4 b, uint4 
 
 /* ---------------------------------------------------------------------------------------------- a warp's products of a chunk */
 
-/* Which of a slot's quads this lane gives, i = 0 … 3; its slot is the first or, where upper_slot(), the second of two. */
-INLINE u32 pair_of_lane(u32 i) { return i / 2 * 8 + threadIdx.x % 4 * 2 + i % 2; }
+/* Which of a slot's lines this lane gives a quad of, i = 0 … 3; its slot is the first or, where upper_slot(), the second of two. */
+INLINE u32 line_of_lane(u32 i) { return i / 2 * 8 + threadIdx.x % 4 * 2 + i % 2; }
 INLINE u32 quad_of_lane() { return threadIdx.x / 4 % 4; }
 INLINE u32 upper_slot() { return threadIdx.x / 16 % 2; }
 
@@ -158,6 +198,8 @@ struct Slots {
     }
 };
 
+INLINE u32 least(u32 a, u32 b) { return a < b ? a : b; }
+
 /* The rows of a tile in [panel][ld][16]: `first` and those behind it, or the entries of a table there. */
 struct Rows {
     const float *x;
@@ -165,16 +207,20 @@ struct Rows {
     const i32 *table; /* NULL: none */
     u32 first, count;
     /* Of the first panel. */
-    METHOD const float *at(u32 r) const { return x + (u64)(table ? table[first + r] : first + r) * 16; }
+    METHOD const float *at(u32 r) const {
+        const float *row = x + (u64)(table ? Global<const i32>{table}[first + r] : first + r) * 16;
+        ASSUME_GLOBAL(row);
+        return row;
+    }
 };
 
-/* Two slots with eight rows: quads a0, a1 with the first two of b's words, then a2, a3 with the others. acc[0]: outputs 0 and 1 of each
- * quad, acc[1]: 2 and 3; x, y the first of them of rows 2 t and 2 t + 1. */
+/* Two slots with eight rows: quads a0, a1 with the first two of b's words, then a2, a3 with the others. acc[0]: outputs 0 and 1 of four,
+ * acc[1]: 2 and 3; x, y the first of them of rows 2 t and 2 t + 1. */
 template <class W> INLINE void multiply_8_rows(float4 (&acc)[2], uint4 a0, uint4 a1, uint4 a2, uint4 a3, uint4 b) {
-    W::mma(acc[0], a0.x, a0.y, a1.x, a1.y, b.x, b.y);
-    W::mma(acc[1], a0.z, a0.w, a1.z, a1.w, b.x, b.y);
-    W::mma(acc[0], a2.x, a2.y, a3.x, a3.y, b.z, b.w);
-    W::mma(acc[1], a2.z, a2.w, a3.z, a3.w, b.z, b.w);
+    W::mma(acc[0], a0, b.x, b.y);
+    W::mma(acc[1], a1, b.x, b.y);
+    W::mma(acc[0], a2, b.z, b.w);
+    W::mma(acc[1], a3, b.z, b.w);
 }
 
 /* The sums of two slots and eight rows go to sums[slot][rows][4]: 16 outputs of a row are four quads in a swizzled line. */
@@ -191,8 +237,6 @@ INLINE void put_8_rows(float4 *sums, u32 rows, u32 row0, const float4 (&acc)[2])
 struct Place {
     u32 row, count, group, expert;
 };
-
-INLINE u32 least(u32 a, u32 b) { return a < b ? a : b; }
 
 /* Of `rows` rows in each plane. Tiles of a group of panels follow each other for BAND row tiles, then the next group: blocks that run
  * together share weights and rows. */
@@ -227,10 +271,10 @@ template <class W, u32 ROWS> struct Stage {
     uint4 x[2][ROWS * 4]; /* two panels; then their words */
 };
 
-/* What a thread fetches of every chunk's weights: lines, as they lie in a slot. */
+/* What a thread fetches of every chunk's weights, chunk after chunk: lines, as they lie in a slot. */
 template <class W> struct LineFetch {
     enum { STEP = THREADS / W::CHUNK_QUADS /* slots that the block fetches at once */, COUNT = SLOTS / STEP };
-    const uint4 *w[COUNT];
+    const uint4 *w[COUNT]; /* of the next chunk */
     u32 K;
 
     METHOD u32 first_slot() const { return threadIdx.x / W::CHUNK_QUADS; }
@@ -238,14 +282,31 @@ template <class W> struct LineFetch {
 #pragma unroll
         for (u32 i = 0; i < COUNT; i++) w[i] = slots.at<W>(first_slot() + i * STEP, K) + threadIdx.x % W::CHUNK_QUADS;
     }
-    METHOD void start(uint4 *to, u32 k0) const {
+    METHOD void start(uint4 *to, u32 k0) {
         const u32 line = threadIdx.x % W::CHUNK_QUADS / 4, place = W::place(line, threadIdx.x % 4);
-        const u32 bytes = W::lines(k0) + line < W::lines(K) ? 16 : 0;
+        const bool whole = K % CHUNK == 0, again = !whole && second_of_unpaired(k0);
+        const u32 bytes = whole || W::lines(k0) + line < W::lines(K) || again ? 16 : 0;
 #pragma unroll
         for (u32 i = 0; i < COUNT; i++) {
-            const uint4 *from = bytes > 0 ? w[i] + W::lines(k0) * 4 : w[i];
+            const uint4 *from = whole ? w[i] : again ? w[i] - 4 : bytes > 0 ? w[i] : w[i] - W::lines(k0) * 4;
             CP_ASYNC_16(&to[(first_slot() + i * STEP) * W::CHUNK_QUADS + place], from, bytes);
+            w[i] += W::lines(CHUNK) * 4;
         }
+    }
+    /* Behind the wait: of a last line without a partner the copies made both quads' place the line's own. */
+    METHOD void settle(uint4 *to, u32 k0) const {
+        if (!W::UNPAIRED || W::lines(K) % 2 == 0) return;
+        const u32 line = threadIdx.x % W::CHUNK_QUADS / 4;
+        if (line / 2 != (W::lines(K) - W::lines(k0)) / 2) return;
+#pragma unroll
+        for (u32 i = 0; i < COUNT; i++) {
+            uint4 *at = &to[(first_slot() + i * STEP) * W::CHUNK_QUADS + W::place(line, threadIdx.x % 4)];
+            *at = unpaired(*at, line % 2);
+        }
+    }
+    METHOD bool second_of_unpaired(u32 k0) const {
+        const u32 line = W::lines(k0) + threadIdx.x % W::CHUNK_QUADS / 4;
+        return W::UNPAIRED && W::lines(K) % 2 == 1 && line == W::lines(K);
     }
 };
 
@@ -264,29 +325,29 @@ template <class W> struct GroupFetch {
             if (at < QUADS) CP_ASYNC_16(&to[at - in + place], W::chunk_quad(slots.at<W>(slot, K), k0 / CHUNK, (K + CHUNK - 1) / CHUNK, in), 16);
         }
     }
+    METHOD void settle(uint4 *, u32) const {}
 };
 
-/* And of the rows, in float. */
+/* And of the rows, in float. What is past the last row is that one again: nobody reads its sums. */
 template <class W, u32 ROWS> struct Fetch {
     enum { X_COUNT = (ROWS * 4 + THREADS - 1) / THREADS };
     typename W::WeightFetch weights;
-    const float *x[X_COUNT]; /* NULL: past the last row */
-    const float *any;        /* something that can be read */
-    u64 panel;               /* floats from a panel of x to the next */
+    const float *x[X_COUNT]; /* of the next chunk */
+    u32 panel;               /* floats from a panel of x to the next */
     u32 K;
 
     METHOD u32 first_row() const { return threadIdx.x / 4; }
 
     METHOD Fetch(const Slots &slots, const Rows &rows, u32 k)
-        : weights(slots, k), any((const float *)slots.w), panel(rows.ld * 16), K(k) {
+        : weights(slots, k), panel((u32)rows.ld * 16), K(k) {
 #pragma unroll
         for (u32 i = 0; i < X_COUNT; i++) {
             const u32 r = first_row() + i * (THREADS / 4);
-            x[i] = r < rows.count ? rows.at(r) + threadIdx.x % 4 * 4 : nullptr;
+            x[i] = rows.at(least(r, rows.count - 1)) + threadIdx.x % 4 * 4;
         }
     }
 
-    METHOD void start(Stage<W, ROWS> *stage, u32 k0) const {
+    METHOD void start(Stage<W, ROWS> *stage, u32 k0) {
         weights.start(stage->w, k0);
 #pragma unroll
         for (u32 i = 0; i < X_COUNT; i++) {
@@ -294,12 +355,14 @@ template <class W, u32 ROWS> struct Fetch {
 #pragma unroll
             for (u32 half = 0; half < 2; half++) {
                 const u32 k = k0 + 16 * half + threadIdx.x % 4 * 4, left = k < K ? K - k : 0;
-                const u32 bytes = x[i] == nullptr ? 0 : left < 4 ? 4 * left : 16;
-                const float *from = bytes > 0 ? x[i] + (k0 / 16 + half) * panel : any;
-                CP_ASYNC_16(&stage->x[half][threadIdx.x + i * THREADS], from, bytes);
+                const u32 bytes = K % CHUNK == 0 || left >= 4 ? 16 : 4 * left;
+                CP_ASYNC_16(&stage->x[half][threadIdx.x + i * THREADS], bytes > 0 ? x[i] : x[i] - (u64)(k0 / 16) * panel, bytes);
+                x[i] += panel;
             }
         }
     }
+
+    METHOD void settle(Stage<W, ROWS> *stage, u32 k0) const { weights.settle(stage->w, k0); }
 
     template <bool FAST> METHOD void round(Stage<W, ROWS> *stage) const {
 #pragma unroll
@@ -333,7 +396,7 @@ template <class W, u32 ROWS, bool FAST> struct TensorTile {
 #pragma unroll
             for (u32 i = 0; i < 2 * QUADS; i++) {
                 const uint4 *slot = stage->w + (first_slot() + i / QUADS * 2 + upper_slot()) * SLOT_QUADS;
-                a[i / QUADS][i % QUADS] = slot[swizzled(pair_of_lane(half * QUADS + i % QUADS), q)];
+                a[i / QUADS][i % QUADS] = slot[swizzled(line_of_lane(half * QUADS + i % QUADS), q)];
             }
 #pragma unroll
             for (u32 n = 0; n < COUNT; n++) {
@@ -392,7 +455,7 @@ template <class W, u32 ROWS> struct FloatTile {
 };
 
 /* sums[slot][row][4], lines swizzled, of one tile; they lie where the stages were. */
-template <class Places, u32 STAGES, class Tile, class Fetching> INLINE void sum_chunks(const Fetching &fetch, u32 K) {
+template <class Places, u32 STAGES, class Tile, class Fetching> INLINE void sum_chunks(Fetching fetch, u32 K) {
     SHARED(shared);
     const u32 chunks = (K + CHUNK - 1) / CHUNK;
     Places *stages = (Places *)shared;
@@ -406,6 +469,7 @@ template <class Places, u32 STAGES, class Tile, class Fetching> INLINE void sum_
 #pragma unroll 1
     for (u32 chunk = 0; chunk < chunks; chunk++) {
         CP_ASYNC_WAIT(STAGES - 2);
+        fetch.settle(stages + now, chunk * CHUNK);
         tile.prepare(fetch, stages + now);
         __syncthreads(); /* the chunk is there, and the one before it is done with */
         const u32 last = now == 0 ? STAGES - 1 : now - 1; /* its place */
@@ -437,6 +501,7 @@ template <class W, u32 K, u32 SPLIT, u32 MATRICES, u32 TERMS> struct RowTile {
         LOADS = (STEPS + BATCHES - 1) / BATCHES, /* of a matrix in a batch */
         PADDED = LOADS * BATCHES * 8 * SPLIT * W::K_OF_LINE /* of a term in xs; zeros from K on */
     };
+    typedef typename W::Sum Sum;
     uint4 ahead[MATRICES][LOADS];
     const uint4 *w[MATRICES]; /* of this lane: its quad of its line */
 
@@ -452,15 +517,16 @@ template <class W, u32 K, u32 SPLIT, u32 MATRICES, u32 TERMS> struct RowTile {
         for (u32 i = 0; i < LOADS; i++) {
             const u32 line = first_line() + (batch * LOADS + i) * 8 * SPLIT;
 #pragma unroll
-            for (u32 m = 0; m < MATRICES; m++) ahead[m][i] = line < LINES ? __ldg(w[m] + 4 * line) : uint4{0, 0, 0, 0};
+            for (u32 m = 0; m < MATRICES; m++) ahead[m][i] = W::load(w[m], line, LINES);
         }
     }
     template <class Panel> METHOD void begin(Panel panel, u32 tile) {
         aim(panel, tile, 0);
         fetch(0);
     }
-    /* The same for the cache, before the step's values may be read. */
+    /* The same for the cache, before the step's values may be read. Eight lanes have 128 bytes, which come together. */
     template <class Panel> METHOD void announce(Panel panel, u32 tile) {
+        if (threadIdx.x % 8 != 0) return;
         aim(panel, tile, 0);
         for (u32 line = first_line(), i = 0; i < 8 && line < LINES; i++, line += 8 * SPLIT) {
             for (u32 m = 0; m < MATRICES; m++) PREFETCH_L2(w[m] + 4 * line);
@@ -468,7 +534,7 @@ template <class W, u32 K, u32 SPLIT, u32 MATRICES, u32 TERMS> struct RowTile {
     }
 
     /* acc: this lane's sums. `next`: the tile after it, if it is less than `tiles`. */
-    template <class Panel> METHOD void sum(float4 (&acc)[MATRICES], Panel panel, const float *xs, u32 tile, u32 next, u32 tiles) {
+    template <class Panel> METHOD void sum(Sum (&acc)[MATRICES], Panel panel, const float *xs, u32 tile, u32 next, u32 tiles) {
 #pragma unroll 1
         for (u32 turn = 0; turn < TERMS * BATCHES; turn++) {
             uint4 now[MATRICES][LOADS];
@@ -482,7 +548,7 @@ template <class W, u32 K, u32 SPLIT, u32 MATRICES, u32 TERMS> struct RowTile {
                 aim(panel, last ? next : tile, last ? 0 : turn / BATCHES + 1);
                 fetch(0);
             }
-            const float *x = xs + turn / BATCHES * PADDED + (first_line() + batch * LOADS * 8 * SPLIT) * W::K_OF_LINE;
+            const float *x = xs + turn / BATCHES * PADDED + W::first_k(first_line() + batch * LOADS * 8 * SPLIT);
 #pragma unroll
             for (u32 i = 0; i < LOADS; i++) {
 #pragma unroll
@@ -528,7 +594,7 @@ INLINE void norm_row(float *xs, u32 K, bool layer, float eps, const float *norm_
 
 enum { FEW_ROWS = 64, FEW_BYTES = 64 * 1024 };
 
-template <class W, bool FAST> struct FewTile {
+template <class W, bool FAST, bool UNPAIRED> struct FewTile {
     enum { HALVES = FAST ? 1 : 2 };
     float4 acc[FEW_ROWS / 8][2];
     uint4 ahead[2][4];
@@ -538,19 +604,32 @@ template <class W, bool FAST> struct FewTile {
     METHOD void load(uint4 (&a)[4], u32 from) const {
 #pragma unroll
         for (u32 i = 0; i < 4; i++) {
-            const u32 line = from * (CHUNK / 2) + pair_of_lane(i);
-            a[i] = line < lines ? __ldg(w + 4 * line) : uint4{0, 0, 0, 0};
+            a[i] = W::load(w, from * (CHUNK / 2) + line_of_lane(i), UNPAIRED ? lines : lines & ~1u);
         }
     }
 
-    /* Chunks first … first + count of x. */
+    /* Chunks first … first + count of x. What AT_ONCE turns load is on its way before any of it is rounded. */
     METHOD void stage(uint4 *xs, const Rows &rows, u32 K, u32 first, u32 count) const {
-        for (u32 i = threadIdx.x; i < count * rows.count * 4; i += THREADS) {
-            const u32 t = i % 4, c = i / 4 / rows.count, r = i / 4 % rows.count, k = (first + c) * CHUNK + 4 * t;
-            const float *at = rows.at(r) + 4 * t + (first + c) * 2 * rows.ld * 16;
-            const float4 a = quad_within(at, k < K ? K - k : 0), b = quad_within(at + rows.ld * 16, k + 16 < K ? K - k - 16 : 0);
-            uint4 *words = xs + (c * HALVES * rows.count + r) * 4 + t;
-            round_quads<W, FAST>(a, b, words, words + rows.count * 4);
+        enum { AT_ONCE = 4 };
+        const u32 bits = rows.count > 32 ? 6 : rows.count > 16 ? 5 : rows.count > 8 ? 4 : 3; /* of a row's number */
+        const u32 t = threadIdx.x % 4, all = count << bits;
+#pragma unroll 1
+        for (u32 turn = threadIdx.x / 4; turn < all; turn += AT_ONCE * THREADS / 4) {
+            float4 a[AT_ONCE], b[AT_ONCE];
+#pragma unroll
+            for (u32 i = 0; i < AT_ONCE; i++) {
+                const u32 at = turn + i * (THREADS / 4), c = at >> bits, r = at & ((1 << bits) - 1), k = (first + c) * CHUNK + 4 * t;
+                const bool there = at < all && r < rows.count;
+                const float *from = rows.at(there ? r : 0) + 4 * t + (u64)(first + c) * 2 * rows.ld * 16;
+                a[i] = quad_within(from, there && k < K ? K - k : 0);
+                b[i] = quad_within(from + rows.ld * 16, there && k + 16 < K ? K - k - 16 : 0);
+            }
+#pragma unroll
+            for (u32 i = 0; i < AT_ONCE; i++) {
+                const u32 at = turn + i * (THREADS / 4), c = at >> bits, r = at & ((1 << bits) - 1);
+                uint4 *words = xs + (c * HALVES * rows.count + r) * 4 + t;
+                if (at < all && r < rows.count) round_quads<W, FAST>(a[i], b[i], words, words + rows.count * 4);
+            }
         }
     }
 
@@ -574,11 +653,11 @@ template <class W, bool FAST> struct FewTile {
 };
 
 /* sums[part][slot][rows][4], lines swizzled, where `split` warps share two slots: what each of them has. They lie where x was. */
-template <class W, bool FAST> CALLED void sum_few(Slots slots, Rows rows, u32 K, u32 split) {
+template <class W, bool FAST, bool UNPAIRED> CALLED void sum_few(Slots slots, Rows rows, u32 K, u32 split) {
     SHARED(shared);
     const u32 warp = threadIdx.x / 32, pair = warp / split, slots_of_tile = WARPS / split * 2;
     const u32 fitting = FEW_BYTES / (rows.count * CHUNK * (FAST ? 2 : 4)); /* chunks of x */
-    FewTile<W, FAST> few = {};
+    FewTile<W, FAST, UNPAIRED> few = {};
     few.w = slots.at<W>(2 * pair + upper_slot(), K) + quad_of_lane();
     few.lines = W::lines(K);
     few.chunks = (K + CHUNK - 1) / CHUNK;
@@ -610,12 +689,13 @@ INLINE float4 sum_of_parts(const float4 *sums, u32 rows, u32 slot, u32 split, u3
     return sum;
 }
 
-/* The first weights of a tile for the cache, before the step's values may be read. */
+/* The first weights of a tile for the cache, before the step's values may be read: of two lines one quad, with which the others come. */
 template <class W> INLINE void announce_few(const Slots &slots, u32 K, u32 split) {
     const u32 warp = threadIdx.x / 32;
+    if (quad_of_lane() != 0) return;
     const uint4 *w = slots.at<W>(warp / split * 2 + upper_slot(), K) + quad_of_lane();
-    for (u32 i = 0; i < 16; i++) {
-        const u32 line = (warp % split + i / 4 * split) * (CHUNK / 2) + pair_of_lane(i % 4);
+    for (u32 i = 0; i < 16; i += 2) {
+        const u32 line = (warp % split + i / 4 * split) * (CHUNK / 2) + line_of_lane(i % 4);
         if (line < W::lines(K)) PREFETCH_L2(w + 4 * line);
     }
 }

@@ -51,12 +51,16 @@ static int last_operand(const PgPhase *phase) {
     return last;
 }
 
-static void print_operands(const PgPhase *phase, SuText *out) {
-    static const char *const spaces[] = {
+static const char *space_name(uint64_t space) {
+    static const char *const names[] = {
 #define PG_SPACE_ROW(NAME, word) #NAME,
 #include "ir/words.def"
     };
-    SU_TABLE_FULL(spaces, PG_STATE + 1);
+    SU_TABLE_FULL(names, PG_STATE + 1);
+    return names[space];
+}
+
+static void print_operands(const PgPhase *phase, SuText *out) {
     int last = last_operand(phase);
     for (int i = 0; i <= last; i++) {
         const PgRef *ref = &phase->operands[i];
@@ -64,7 +68,7 @@ static void print_operands(const PgPhase *phase, SuText *out) {
                     i == 0       ? ""
                     : i % 6 == 0 ? ",\n      "
                                  : ", ",
-                    spaces[ref->space], (unsigned long long)ref->per_row, (unsigned long long)ref->fixed);
+                    space_name(ref->space), (unsigned long long)ref->per_row, (unsigned long long)ref->fixed);
     }
 }
 
@@ -74,12 +78,13 @@ static void print_table(const PgStep *step, const char *mode, SuText *out) {
 #include "ir/words.def"
     };
     SU_TABLE_FULL(counts, PG_PER_POSITION_BLOCK + 1);
-    su_text_add(out, "/* kernel, stage, tiles per, fixed, E, k, block; where operands lie */\nTABLE Phase %s_table[%u] = {\n", mode,
-                step->n_phases);
+    su_text_add(
+        out, "/* kernel, more in the stage, tiles per, fixed, E, k, block; where operands lie */\nTABLE Phase %s_table[%u] = {\n",
+        mode, step->n_phases);
     for (uint32_t i = 0; i < step->n_phases; i++) {
         const PgPhase *p = &step->phases[i];
         su_text_add(out, "    /* %u: %s, line %u */\n    {%u, %u, %s, %u, %u, %u, %d,\n     {", i, p->name, p->line, p->kernel,
-                    p->stage, counts[p->count], p->fixed, p->E, p->k, p->block);
+                    i + 1 < step->n_phases && p[1].stage == p->stage, counts[p->count], p->fixed, p->E, p->k, p->block);
         print_operands(p, out);
         su_text_add(out, "}},\n");
     }
@@ -93,6 +98,22 @@ static const PgPhase *first_phase(const PgProgram *program, uint32_t kernel) {
     for (uint32_t i = 0; i < step->n_phases; i++)
         if (step->phases[i].kernel == kernel) return &step->phases[i];
     SU_BUG("no phase runs kernel %u", kernel);
+}
+
+/* The type PN of kernel N's phases: where operands lie is the kernel's own. */
+static void print_phase_type(const PgProgram *program, uint32_t kernel, SuText *out) {
+    const PgStep *step = &program->steps[program->kernels[kernel].mode];
+    const PgPhase *first = first_phase(program, kernel);
+    int last = last_operand(first);
+    for (const PgPhase *phase = first; phase < step->phases + step->n_phases; phase++) {
+        if (phase->kernel != kernel) continue;
+        for (int i = 0; i < PG_MAX_OPERANDS; i++)
+            if (phase->operands[i].space != first->operands[i].space)
+                SU_BUG("phases of kernel %u have operand %d in different spaces", kernel, i);
+    }
+    su_text_add(out, "typedef PhaseOf<");
+    for (int i = 0; i <= last; i++) su_text_add(out, "%s%s", i == 0 ? "" : ", ", space_name(first->operands[i].space));
+    su_text_add(out, "> P%u;\n", kernel);
 }
 
 /* Adds a function's lines, indented by the braces around them. Emitters print without. */
@@ -140,9 +161,9 @@ static void print_function(const char *about, uint32_t index, const char *suffix
                            SuText *out) {
     SuText text = {0};
     su_text_add(&text,
-                "/* %s */\n%s u32 k%u%s(const Step *step, const Phase *phase, u32 first) {\n"
-                "%sASSUME_GLOBAL(step);\nASSUME_GLOBAL(phase);\n%s}\n\n",
-                about, apart ? "CALLED" : "DEVICE", index, suffix, printed->made[part].shared > 0 ? "SHARED(shared);\n" : "",
+                "/* %s */\n%s u32 k%u%s(const P%u *phase, u32 first) {\n"
+                "%sconst Step *step = held_step();\nASSUME_SHARED(phase);\n%s}\n\n",
+                about, apart ? "CALLED" : "DEVICE", index, suffix, index, printed->made[part].shared > 0 ? "SHARED(shared);\n" : "",
                 printed->texts[part].text);
     add_indented(text.text, out);
     su_text_free(&text);
@@ -158,9 +179,9 @@ static void part_suffix(int part, char out[8]) {
 static void print_block_entry(uint32_t index, const char *suffix, const CgCuda *made, SuText *out) {
     su_text_add(out,
                 "%s(block_k%u%s)(const Step *step, u32 phase) {\n"
-                "    k%u%s(step, &block_table[phase], blockIdx.x);\n"
+                "    k%u%s((const P%u *)hold_phase(step, &block_table[phase]), blockIdx.x);\n"
                 "}\n\n",
-                made->two_blocks ? "ENTRY_OF_TWO" : "ENTRY", index, suffix, index, suffix);
+                made->two_blocks ? "ENTRY_OF_TWO" : "ENTRY", index, suffix, index, suffix, index);
 }
 
 /* ---------------------------------------------------------------------------------------------- the program */
@@ -204,7 +225,7 @@ static void print_ahead(Printing *p, uint32_t index) {
     CgCuda c = {.target = p->target, .kernel = kernel, .out = &body, .form = kernel->mode == PG_ROW ? CG_ONE : CG_FEW, .parts = 1};
     p->ahead[index] = cg_cuda_linear_ahead(&c);
     if (p->ahead[index]) {
-        su_text_add(&text, "DEVICE u32 k%u_ahead(const Step *step, const Phase *phase, u32 first) {\nASSUME_GLOBAL(step);\n%s}\n\n",
+        su_text_add(&text, "DEVICE u32 k%u_ahead(const P%u *phase, u32 first) {\nconst Step *step = held_step();\n%s}\n\n", index,
                     index, body.text);
         add_indented(text.text, p->out);
     }
@@ -217,76 +238,93 @@ static void print_kernel(Printing *p, uint32_t index) {
     const PgKernel *kernel = &p->program->kernels[index];
     const PgPhase *phase = first_phase(p->program, index);
     RtCudaImage *image = &p->plan.image;
+    print_phase_type(p->program, index, p->out);
     cg_kernel_words(kernel, words, sizeof words);
     snprintf(about, sizeof about, "%s; first in line %u: %s", words, phase->line, phase->name);
     print_ahead(p, index);
     p->many[index] = print_form(p->target, kernel, kernel->mode == PG_ROW ? CG_ONE : CG_MANY);
     if (kernel->mode == PG_ROW) {
         print_parts(p, index, true, about);
-        image->row_shared = larger(image->row_shared, p->many[index].made[0].shared);
+        image->row_shared = larger(image->row_shared, CG_CUDA_HELD + p->many[index].made[0].shared);
         return;
     }
     Printed few = print_form(p->target, kernel, CG_FEW);
     p->own_few[index] = !same_text(&few, &p->many[index]);
     print_parts(p, index, !p->own_few[index], about);
     if (p->own_few[index]) print_function(about, index, "_few", true, &few, 0, p->out);
-    image->few_shared = larger(image->few_shared, few.made[0].shared);
+    image->few_shared = larger(image->few_shared, CG_CUDA_HELD + few.made[0].shared);
     note_scratch(image, &few.made[0]);
     free_printed(&few);
 }
+
+static const char *mode_name(PgMode mode) { return mode == PG_ROW ? "row" : "rows"; }
+static const char *table_name(PgMode mode) { return mode == PG_ROW ? "row_table" : "block_table"; }
 
 /* What a block asks for between two stages: the weights that its first tiles of the next one read. */
 static void print_look_ahead(const Printing *p, PgMode mode) {
     su_text_add(p->out,
                 "/* Phase i begins a stage, for which the block waits. */\n"
-                "CALLED void look_ahead_%s(const Step *step, u32 i) {\n"
-                "    const Phase *phase = &%s_table[i], *const end = %s_table + %u;\n"
-                "    const u32 stage = phase->stage;\n"
-                "    for (u32 dealt = 0; phase < end && phase->stage == stage; phase++) {\n"
+                "CALLED void look_ahead_%s(u32 i) {\n"
+                "    u32 dealt = 0;\n"
+                "    for (bool more = true; more; more = %s[i++].more) {\n"
+                "        const Phase *phase = &%s[i];\n"
                 "        const u32 first = (blockIdx.x + gridDim.x - dealt %% gridDim.x) %% gridDim.x;\n"
                 "        switch (phase->kernel) {\n",
-                mode == PG_ROW ? "row" : "rows", mode == PG_ROW ? "row" : "block", mode == PG_ROW ? "row" : "block",
-                p->program->steps[mode].n_phases);
+                mode_name(mode), table_name(mode), table_name(mode));
     for (uint32_t i = 0; i < p->program->n_kernels; i++)
         if (p->program->kernels[i].mode == mode && p->ahead[i])
-            su_text_add(p->out, "        case %u: dealt += k%u_ahead(step, phase, first); break;\n", i, i);
+            su_text_add(p->out, "        case %u: dealt += k%u_ahead((const P%u *)phase, first); break;\n", i, i, i);
     su_text_add(p->out, "        default: return;\n        }\n    }\n}\n\n");
 }
 
 /* All phases of a step, by all blocks. Phases of a stage are dealt out to blocks one behind the other, so that small ones fall to
- * different blocks. */
+ * different blocks. While one runs, the next one's operands come to shared memory. */
 static void print_phase_loop(const Printing *p, PgMode mode) {
-    const char *name = mode == PG_ROW ? "row" : "rows";
+    const char *name = mode_name(mode);
     su_text_add(p->out,
-                "CALLED void %s_phases(const Step *step, Control *control, u32 *barriers) {\n"
+                "CALLED void %s_phases(Control *control, u32 *barriers) {\n"
+                "    enum { PHASES = %u };\n"
                 "    u32 dealt = 0;\n"
-                "    for (u32 i = 0; i < %u; i++) {\n"
-                "        const Phase *phase = &%s_table[i];\n"
-                "        if (i > 0 && phase->stage != phase[-1].stage) {\n"
-                "            arrive(&control->barrier);\n"
-                "            look_ahead_%s(step, i);\n"
-                "            wait_for_all(&control->barrier, ++*barriers, i);\n"
-                "            dealt = 0;\n"
-                "        }\n"
+                "    fetch_phase(%s, 0);\n"
+                "    CP_ASYNC_WAIT(0);\n"
+                "    __syncthreads();\n"
+                "    for (u32 i = 0; i < PHASES; i++) {\n"
+                "        const Phase *phase = &held()->phases[i %% 2];\n"
+                "        if (i + 1 < PHASES) fetch_phase(%s, i + 1);\n"
                 "        const u32 first = (blockIdx.x + gridDim.x - dealt %% gridDim.x) %% gridDim.x;\n"
                 "        switch (phase->kernel) {\n",
-                name, p->program->steps[mode].n_phases, mode == PG_ROW ? "row" : "block", name);
+                name, p->program->steps[mode].n_phases, table_name(mode), table_name(mode));
     for (uint32_t i = 0; i < p->program->n_kernels; i++)
         if (p->program->kernels[i].mode == mode)
-            su_text_add(p->out, "        case %u: dealt += k%u%s(step, phase, first); break;\n", i, i, p->own_few[i] ? "_few" : "");
-    su_text_add(p->out, "        }\n    }\n}\n\n");
+            su_text_add(p->out, "        case %u: dealt += k%u%s((const P%u *)phase, first); break;\n", i, i,
+                        p->own_few[i] ? "_few" : "", i);
+    su_text_add(p->out,
+                "        }\n"
+                "        CP_ASYNC_WAIT(0);\n"
+                "        if (i + 1 == PHASES) break;\n"
+                "        if (phase->more) {\n"
+                "            __syncthreads(); /* the next phase's operands are there */\n"
+                "            continue;\n"
+                "        }\n"
+                "        arrive(&control->barrier);\n"
+                "        look_ahead_%s(i + 1);\n"
+                "        wait_for_all(&control->barrier, ++*barriers, i + 1);\n"
+                "        dealt = 0;\n"
+                "    }\n}\n\n",
+                name);
 }
 
 /* The persistent launch: picks tokens if it is told to, takes the step, and so on. One row is nothing but loads, of which two blocks a
  * multiprocessor have twice as many on their way; it needs no more registers than they leave. */
 static void print_step_entry(Printing *p, PgMode mode) {
-    const char *name = mode == PG_ROW ? "row" : "rows", *table = mode == PG_ROW ? "row" : "block";
+    const char *name = mode_name(mode), *table = mode == PG_ROW ? "row" : "block";
     bool ropes = p->program->n_ropes > 0;
     print_look_ahead(p, mode);
     print_phase_loop(p, mode);
     su_text_add(p->out,
                 "%s(%s_step)(Step *step, Control *control) {\n"
                 "    u32 barriers = 0, turn = 0;\n"
+                "    hold_step(step);\n"
                 "    for (; turn < control->steps; turn++) {\n"
                 "        if (turn > 0) grid_barrier(&control->barrier, ++barriers); /* logits are there */\n"
                 "        if (control->picking) {\n"
@@ -300,7 +338,7 @@ static void print_step_entry(Printing *p, PgMode mode) {
                 mode == PG_ROW ? "pick_together(step, control, turn, &barriers)" : "pick_tokens(step, control, turn)");
     if (ropes) su_text_add(p->out, "        fill_%s_ropes(step);\n        grid_barrier(&control->barrier, ++barriers);\n", table);
     su_text_add(p->out,
-                "        %s_phases(step, control, &barriers);\n"
+                "        %s_phases(control, &barriers);\n"
                 "    }\n"
                 "    if (blockIdx.x == 0 && threadIdx.x == 0) control->done = turn;\n"
                 "    leave(&control->barrier, barriers);\n"
@@ -345,6 +383,32 @@ static void print_ropes(Printing *p) {
     p->plan.n_entries++;
 }
 
+/* ---------------------------------------------------------------------------------------------- weights */
+
+/* Entries are for panels of 16 bits alone, which tensor cores read. */
+static void print_arrangement(Printing *p) {
+    uint32_t *n = &p->plan.image.n_arranged;
+    for (uint32_t i = 0; i < p->program->n_weights; i++) {
+        const PgWeight *w = &p->program->weights[i];
+        const IrDtypeInfo *dtype = ir_dtype((IrDtype)w->dtype);
+        uint64_t panel = ir_panel_bytes((IrDtype)w->dtype, w->K);
+        if (w->pack != PG_PANELS || dtype->mma != IR_MMA_16) continue;
+        if (w->bytes % panel != 0) SU_BUG("weight %u is not whole panels", i);
+        su_text_add(p->out, "%s    {%llu, %llu, %llu},\n",
+                    (*n)++ == 0 ? "/* where panels of 16 bits lie: offset, panels, lines of each */\nTABLE Panels arranged[] = {\n"
+                                : "",
+                    (unsigned long long)w->offset, (unsigned long long)(w->bytes / panel),
+                    (unsigned long long)ir_groups(dtype, (uint64_t)w->K));
+    }
+    if (*n == 0) return;
+    su_text_add(p->out,
+                "};\n\nENTRY(arrange_weights)(u8 *weights) {\n"
+                "    for (u32 i = 0; i < %u; i++) arrange(weights, &arranged[i]);\n"
+                "}\n\n",
+                *n);
+    p->plan.n_entries++;
+}
+
 /* ---------------------------------------------------------------------------------------------- the image */
 
 static void plan_launches(Printing *p, SuArena *arena) {
@@ -359,7 +423,7 @@ static void plan_launches(Printing *p, SuArena *arena) {
             char suffix[8];
             RtCudaLaunch *launch = &p->plan.launches[n++];
             *launch = (RtCudaLaunch){.phase = i,
-                                     .shared = (uint32_t)made->shared,
+                                     .shared = CG_CUDA_HELD + (uint32_t)made->shared,
                                      .count = phase->count,
                                      .E = phase->E,
                                      .k = phase->k,
@@ -400,7 +464,7 @@ static void print_image(Printing *p, SuArena *arena) {
 /* ---------------------------------------------------------------------------------------------- the text */
 
 void cg_cuda_print_prelude(const CgCudaTarget *target, SuText *out) {
-    su_text_add(out, "enum { THREADS = %d, WARPS = THREADS / 32 };\n", target->threads);
+    su_text_add(out, "enum { THREADS = %d, WARPS = THREADS / 32, HELD_BYTES = %d };\n", target->threads, CG_CUDA_HELD);
     su_text_add(out, "enum { PICK_BYTES = %d, MOST_SLICES = %d, MOST_KEPT = %d, PICK_SIZE = %zu, CONTROL_SIZE = %zu };\n\n",
                 PICK_BYTES, MOST_SLICES, MOST_KEPT, sizeof(RtCudaPick), sizeof(RtCudaControl));
     cg_cuda_print_vmath(out);
@@ -413,7 +477,7 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     p.many = SU_NEW_ARRAY(&scratch, Printed, program->n_kernels);
     p.own_few = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.ahead = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
-    p.plan.image.row_shared = p.plan.image.few_shared = PICK_BYTES;
+    p.plan.image.row_shared = p.plan.image.few_shared = CG_CUDA_HELD + PICK_BYTES;
     p.plan.image.scratch_fixed =
         larger(CG_CUDA_FEW_ROWS * 4 * 4 * MOST_KEPT, 4 * (2 * MOST_SLICES + 4 * (uint64_t)program->vocab_size));
     print_table(&program->steps[PG_ROW], "row", out);
@@ -422,6 +486,7 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     for (uint32_t i = 0; i < program->n_kernels; i++) print_kernel(&p, i);
     print_step_entry(&p, PG_ROW);
     print_step_entry(&p, PG_BLOCK);
+    print_arrangement(&p);
     print_image(&p, arena);
     for (uint32_t i = 0; i < program->n_kernels; i++) free_printed(&p.many[i]);
     su_arena_free(&scratch);

@@ -91,12 +91,6 @@ INLINE void round_in_place(float *xs, u32 n) {
     }
 }
 
-/* The weights of four outputs at four k, from 4 `fourth` on. */
-template <class W> INLINE void four_of_panel(const uint4 *panel, u32 K, u32 fourth, u32 q, float4 (&w)[4]) {
-    const u32 group = fourth / 8;
-    four_weights<W>(W::loaded_words(panel + (u64)group * W::GROUP_QUADS, fourth % 8, q), W::loaded_scales(panel, group, groups_of(K), q), w);
-}
-
 /* ---------------------------------------------------------------------------------------------- tiles of many rows */
 
 /* The rows of a tile in a plane of rounded ones; as Rows. */
@@ -137,6 +131,7 @@ template <class W, u32 ROWS> struct RoundedFetch {
         CP_ASYNC_16(&stage->p[threadIdx.x], p ? p + before * 2 : (const uint4 *)weights.slots.w, p ? 16 : 0);
         CP_ASYNC_4(&stage->scales[threadIdx.x], scale ? scale + before : (const float *)weights.slots.w, scale ? 4 : 0);
     }
+    METHOD void settle(RoundedStage<W, ROWS> *, u32) const {}
 };
 
 /* acc = fma(e, d Σqp - m Σp, acc). */
@@ -338,6 +333,7 @@ template <class W, u32 K, u32 SPLIT, u32 MATRICES, u32 TERMS, bool ROUNDS> struc
         PADDED = STEPS * 8 * SPLIT * GROUP_K,          /* of a term; zeros from K on */
         OF_TERM = ROUNDS ? PADDED / 16 * 5 : PADDED /* floats of xs */
     };
+    typedef float4 Sum;
     typename W::Group ahead;
     const uint4 *w[MATRICES];
 

@@ -54,10 +54,9 @@ static void print_load(CgCuda *c) {
     cg_cu(c, "}\n}\n__syncthreads();\n");
 }
 
-/* acc[8] += W · xs of the chunk; an odd last k has a partner that is 0 in both. */
+/* acc[8] += W · xs of the chunk; what is missing of a last four k is 0 in both. */
 static void print_multiply(CgCuda *c) {
     const PgKernel *k = c->kernel;
-    const char *dtype = ir_dtype_word(k->dtype);
     cg_cu(c, "const u32 n = K - k0 < CHUNK ? K - k0 : CHUNK;\n");
     if (ir_dtype(k->dtype)->group == 1) {
         cg_cu(c, "const float4 *w_at = (const float4 *)w + (panel * K + k0) * 4 + q;\n"
@@ -67,14 +66,14 @@ static void print_multiply(CgCuda *c) {
         return;
     }
     cg_cu(c,
-          "const uint4 *w_at = (const uint4 *)w + (panel * ((K + 1) / 2) + k0 / 2) * 4 + q;\n"
-          "#pragma unroll 2\n"
-          "for (u32 i = lane / 4 + 8 * part; panel < PANELS && i < (n + 1) / 2; i += 8 * SPLIT) { /* pairs */\n"
-          "const uint4 pair = __ldg(w_at + 4 * i);\n"
-          "add_8_rows(acc, low_%s(pair), xs + 16 * i);\n"
-          "add_8_rows(acc, high_%s(pair), xs + 16 * i + 8);\n"
+          "const uint4 *w_panel = panel_at<%s>(w, panel < PANELS ? panel : 0, K);\n"
+          "for (u32 i = lane / 4 + 8 * part; panel < PANELS && 4 * i < n; i += 8 * SPLIT) { /* four k */\n"
+          "float4 four[4];\n"
+          "%s::four_of_panel(w_panel, K, k0 / 4 + i, q, four);\n"
+          "#pragma unroll\n"
+          "for (u32 j = 0; j < 4; j++) add_8_rows(acc, four[j], xs + 32 * i + 8 * j);\n"
           "}\n",
-          dtype, dtype);
+          cg_cuda_type(k->dtype), cg_cuda_type(k->dtype));
 }
 
 static void print_scores(CgCuda *c) {

@@ -26,13 +26,11 @@ void cg_cuda_embed(CgCuda *c) {
           PG_EMBED_W, PG_EMBED_Y);
     cg_cuda_tiles(c, 1);
     open_elements(c, "step->rows");
-    bool blocks = ir_is_blocks(k->dtype);
     cg_cu(c,
           "const u32 token = step->tokens[row], d = panel * 16 + lane;\n"
-          "const float v = d < D ? %s%s(table + token / 16 * %lluull, %sd, token %% 16) : 0;\n"
+          "const float v = d < D ? %s::weight(table + token / 16 * %lluull, D, d, token %% 16) : 0;\n"
           "y[(panel * ld + row) * 16 + lane] = ",
-          blocks ? cg_cuda_type(k->dtype) : "weight_", blocks ? "::weight" : ir_dtype_word(k->dtype),
-          (unsigned long long)ir_panel_bytes(k->dtype, k->O), blocks ? "D, " : "");
+          cg_cuda_type(k->dtype), (unsigned long long)ir_panel_bytes(k->dtype, k->O));
     if (k->scaled) cg_cu(c, "%s * ", cg_cuda_float(k->scale, scale));
     cg_cu(c, "v;\n}\n");
     cg_cuda_end_tiles(c);

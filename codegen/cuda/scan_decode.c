@@ -20,10 +20,10 @@ static void print_sum(const Scan *s, const char *expert, const char *plane) {
           "const float *from = d + %s * (%llu * ld);\n"
           "#pragma unroll 8\n"
           "for (u32 r = lane; r < R; r += LANES) {\n"
-          "sum = fmaf(weight_%s(w, r, channel), from[element(%s, place, %lld + r)], sum);\n"
+          "sum = fmaf(%s::weight(w, R, r, channel), from[element(%s, place, %lld + r)], sum);\n"
           "}\n",
           k->own_dt ? expert : "0", (unsigned long long)ir_panel_bytes(k->dtype, k->R), plane,
-          (unsigned long long)cg_scan_plane(k->delta_width), ir_dtype_word(k->dtype), cg_cuda_stride(k->dbc_layout),
+          (unsigned long long)cg_scan_plane(k->delta_width), cg_cuda_type(k->dtype), cg_cuda_stride(k->dbc_layout),
           (long long)k->delta_start);
     if (k->mode == PG_ROW) cg_cu(s->c, "sum = sum_of_sixteen(sum, lane_parts);\n");
     cg_cu(s->c, "sum += dt_b[own * 16 + channel];\n}\n");

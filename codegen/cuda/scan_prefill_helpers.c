@@ -98,6 +98,7 @@ static void print_rows_of_piece(const Walk *w, bool fours, bool ones, bool load)
     if (load) {
         cg_cu(c, "const float *at = piece_from + (u64)%s * 16;\n",
               w->s->runs ? "(piece_of_row ? row_of[from + t * ROWS + r] : t * ROWS + r)" : "(t * ROWS + r)");
+        cg_cu(c, "ASSUME_GLOBAL(at);\n");
     }
     if (fours) cg_cu(c, "%s%s;\n", ones ? "if (piece_of_four) " : "", load ? "held[i] = *quad(at)" : "*quad(to) = held[i]");
     if (ones) cg_cu(c, "%s%s;\n", fours ? "else " : "", load ? "held[i].x = *at" : "*to = held[i].x");
@@ -164,22 +165,25 @@ static void stage_matrix(const Walk *w) {
     cg_cu(w->c,
           "for (u32 i = threadIdx.x; i < (R + 3) / 4 * 64; i += THREADS) {\n"
           "const u32 r = i / 64 * 4 + i %% 4;\n"
-          "((float *)dt)[i] = r < R ? weight_%s(matrix, r, i / 4 %% 16) : 0;\n"
+          "((float *)dt)[i] = r < R ? %s::weight(matrix, R, r, i / 4 %% 16) : 0;\n"
           "}\n",
-          ir_dtype_word(k->dtype));
+          cg_cuda_type(k->dtype));
 }
 
 /* W_dt in the registers of every maker's warp, as fragments: lane l has channels l / 4 and l / 4 + 8. */
 static void keep_matrix(const Walk *w) {
-    cg_cu(w->c, "enum { STEPS = (R + 15) / 16 };\n"
-                "u32 fragments[STEPS][4] = {};\n"
-                "const u32 low = helper %% 32 / 4, two = helper %% 4 * 2;\n"
-                "for (u32 i = 0; helper < MAKERS && i < STEPS; i++) {\n"
-                "for (u32 j = 0; j < 4; j++) {\n"
-                "const u32 r = i * 16 + two + j / 2 * 8;\n"
-                "fragments[i][j] = r < R ? pair_at(matrix, r, low + j %% 2 * 8) : 0;\n"
-                "}\n}\n"
-                "const float low_bias = dt_b[own * 16 + low], high_bias = dt_b[own * 16 + low + 8];\n");
+    const char *type = cg_cuda_type(w->k->dtype);
+    cg_cu(w->c,
+          "enum { STEPS = (R + 15) / 16 };\n"
+          "uint4 fragments[STEPS] = {};\n"
+          "const u32 low = helper %% 32 / 4, two = helper %% 4 * 2;\n"
+          "const auto pair_of = [&](u32 r, u32 lane) { return r < R ? %s::pair(matrix, R, r, lane) : 0; };\n"
+          "for (u32 i = 0; helper < MAKERS && i < STEPS; i++) {\n"
+          "const u32 r = i * 16 + two;\n"
+          "fragments[i] = uint4{pair_of(r, low), pair_of(r, low + 8), pair_of(r + 8, low), pair_of(r + 8, low + 8)};\n"
+          "}\n"
+          "const float low_bias = dt_b[own * 16 + low], high_bias = dt_b[own * 16 + low + 8];\n",
+          type);
 }
 
 /* What no fetch writes of δ, B and C becomes 0. */
@@ -221,7 +225,7 @@ static void print_pair(const Walk *w, const char *sum, const char *at) {
 /* A warp of makers makes those of eight rows: lane l holds rows 2 (l % 4) and the next of its two channels. */
 static void print_tensor_deltas(const Walk *w) {
     CgCuda *c = w->c;
-    const char *type = cg_cuda_type(w->k->dtype), *name = ir_dtype_word(w->k->dtype);
+    const char *type = cg_cuda_type(w->k->dtype);
     cg_cu(c,
           "const float2 *d_at = (const float2 *)(d_in + (block %% 2 * ROWS + (helper / 32 * 8 + low) %% ROWS) * R_ROW + two);\n"
           "float4 sum = splat4(0);\n"
@@ -230,17 +234,17 @@ static void print_tensor_deltas(const Walk *w) {
           "u32 inputs[2];\n"
           "#pragma unroll\n"
           "for (u32 j = 0; j < 2; j++) inputs[j] = %s::pack(d_at[i * 8 + j * 4].x, d_at[i * 8 + j * 4].y);\n"
-          "MMA_%s(sum, fragments[i][0], fragments[i][1], fragments[i][2], fragments[i][3], inputs[0], inputs[1]);\n",
+          "%s::mma(sum, fragments[i], inputs[0], inputs[1]);\n",
           type, type);
     if (!c->target->fast) {
         cg_cu(c,
               "u32 rests[2];\n"
               "#pragma unroll\n"
               "for (u32 j = 0; j < 2; j++) {\n"
-              "rests[j] = %s::pack(d_at[i * 8 + j * 4].x - %s_low(inputs[j]), d_at[i * 8 + j * 4].y - %s_high(inputs[j]));\n"
+              "rests[j] = %s::pack(d_at[i * 8 + j * 4].x - %s::low(inputs[j]), d_at[i * 8 + j * 4].y - %s::high(inputs[j]));\n"
               "}\n"
-              "MMA_%s(sum, fragments[i][0], fragments[i][1], fragments[i][2], fragments[i][3], rests[0], rests[1]);\n",
-              type, name, name, type);
+              "%s::mma(sum, fragments[i], rests[0], rests[1]);\n",
+              type, type, type, type);
     }
     cg_cu(c, "}\n"
              "MMA_DONE();\n"
@@ -282,7 +286,7 @@ static void print_staged_deltas(const Walk *w) {
 static void print_part(const Walk *w) {
     CgCuda *c = w->c;
     const PgKernel *k = w->k;
-    cg_cu(c, "for (u32 e = 0; e < R; e++) part = fmaf(weight_%s(matrix, e, channel), ", ir_dtype_word(k->dtype));
+    cg_cu(c, "for (u32 e = 0; e < R; e++) part = fmaf(%s::weight(matrix, R, e, channel), ", cg_cuda_type(k->dtype));
     if (w->staged) {
         cg_cu(c, "d_in[(block %% 2 * ROWS + r) * R_ROW + e], part);\n");
     } else {

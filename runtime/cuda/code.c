@@ -133,6 +133,7 @@ static MossError find_entries(RtCuda *gpu) {
     if (error.code == MOSS_OK && code->image.few_rows)
         error = find_entry(gpu, "rows_step", code->rows.shared, &code->rows.function, &code->rows.blocks);
     if (error.code == MOSS_OK && code->image.n_ropes) error = find_entry(gpu, "fill_ropes", 0, &code->fill_ropes, &blocks);
+    if (error.code == MOSS_OK && code->image.n_arranged) error = find_entry(gpu, "arrange_weights", 0, &code->arrange, &blocks);
     return error;
 }
 

@@ -8,7 +8,11 @@
 #include "support/alloc.h"
 #include "support/size.h"
 
-enum { OLDEST_ARCHITECTURE = 75, UPLOAD = 32 << 20 /* bytes between two words about progress */ };
+enum {
+    OLDEST_ARCHITECTURE = 75,
+    UPLOAD = 32 << 20 /* bytes between two words about progress */,
+    ARRANGING_BLOCKS = 4 /* a multiprocessor */
+};
 
 const RtCudaSymbols rt_cuda_symbols = {
 #define NAME(name, symbol, params) .name = #symbol,
@@ -187,6 +191,15 @@ static void leave_model(MossDevice *device) {
     gpu->program = NULL;
 }
 
+/* Weights in the device's memory change between the form of the host's and that of the code. */
+static MossError arrange_weights(RtCuda *gpu) {
+    void *params[] = {&gpu->weights};
+    if (!gpu->code.arrange) return (MossError){.code = MOSS_OK};
+    RT_CUDA_TRY(gpu, launch, gpu->code.arrange, ARRANGING_BLOCKS * (unsigned)gpu->facts.multiprocessors, 1, 1,
+                gpu->code.image.threads, 1, 1, 0, gpu->stream, params, NULL);
+    return rt_cuda_wait(gpu);
+}
+
 static MossError put_weights(MossDevice *device, const uint8_t *blob, MossProgress progress, void *context) {
     RtCuda *gpu = rt_cuda_of(device);
     uint64_t whole = gpu->program->weight_bytes;
@@ -197,12 +210,16 @@ static MossError put_weights(MossDevice *device, const uint8_t *blob, MossProgre
         error = rt_cuda_wait(gpu);
         if (progress) progress(context, at + n, whole);
     }
-    return error;
+    return error.code == MOSS_OK ? arrange_weights(gpu) : error;
 }
 
 static MossError get_weights(MossDevice *device, uint8_t *blob) {
     RtCuda *gpu = rt_cuda_of(device);
-    return get(device, blob, gpu->weights, gpu->program->weight_bytes);
+    MossError error = rt_cuda_enter(gpu);
+    if (error.code == MOSS_OK) error = arrange_weights(gpu);
+    if (error.code == MOSS_OK) error = get(device, blob, gpu->weights, gpu->program->weight_bytes);
+    MossError again = arrange_weights(gpu);
+    return error.code != MOSS_OK ? error : again;
 }
 
 /* ---------------------------------------------------------------------------------------------- opening */

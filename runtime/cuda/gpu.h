@@ -50,6 +50,7 @@ typedef struct RtCudaCode {
     CuFunctionRef *functions;  /* [image.n_launches], malloced: those of the launches */
     unsigned *resident;        /* [image.n_launches], malloced: blocks of each that the GPU holds at once */
     CuFunctionRef fill_ropes;  /* NULL without ropes */
+    CuFunctionRef arrange;     /* NULL where weights stay as they are */
     RtCudaEntry row, rows;
 } RtCudaCode;
 

@@ -5,7 +5,7 @@
 #include "runtime/cuda/gpu.h"
 #include "support/size.h"
 
-enum { ALIGN = 64 };
+enum { ALIGN = 128 /* a line of the caches: RtCudaControl.arrived has one */ };
 
 /* ---------------------------------------------------------------------------------------------- tables */
 

@@ -6,6 +6,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Memory whose accesses races.h watches. */
+typedef struct SimtMemory {
+    const char *name;
+    const void *data;
+    size_t bytes;
+} SimtMemory;
+
 typedef struct SimtLaunch SimtLaunch;
 struct SimtLaunch {
     void (*run)(const SimtLaunch *launch); /* what every thread runs */
@@ -21,6 +28,8 @@ struct SimtLaunch {
     char *finding;      /* text */
     size_t finding_bytes;
     unsigned *first_block;
+    const SimtMemory *watched; /* [n_watched], of a text that watches (library.h) */
+    size_t n_watched;
 };
 
 /* A program of the compiled text: one of its launches for many rows, and its persistent entries for one row and a few. */

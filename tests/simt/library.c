@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static const char text_name[] = "text.cpp", library_name[] = "text.so";
+static const char text_name[] = "text.cpp", library_name[] = "text.so", object_name[] = "text.o";
 
 /* To be freed. */
 static char *file_in(const char *directory, const char *name) {
@@ -32,12 +32,19 @@ static void write_text(const char *path, const SuText *text) {
     }
 }
 
-SimtLibrary simt_library(const char *compiler, const SuText *text) {
+static SimtLibrary library_of(const char *compiler, bool watches, const SuText *text) {
     SimtLibrary l = {.directory = make_directory()};
     SuText command = {0};
     char *source = file_in(l.directory, text_name), *made = file_in(l.directory, library_name);
+    char *object = file_in(l.directory, object_name);
     write_text(source, text);
-    su_text_add(&command, "'%s' %s '%s' -o '%s'", compiler, MOSSC_SIMT_FLAGS, source, made);
+    if (watches) {
+        const char *flags = MOSSC_SIMT_FLAGS " -g1 -DMOSSC_SIMT_RACES";
+        su_text_add(&command, "'%s' %s -fsanitize=thread -c '%s' -o '%s' && ", compiler, flags, source, object);
+        su_text_add(&command, "'%s' %s -O2 '%s' '%s' -o '%s'", compiler, flags, MOSSC_SIMT_RACES, object, made);
+    } else {
+        su_text_add(&command, "'%s' %s '%s' -o '%s'", compiler, MOSSC_SIMT_FLAGS, source, made);
+    }
     int status = system(command.text);
     l.handle = status == 0 ? dlopen(made, RTLD_NOW | RTLD_LOCAL) : NULL;
     if (l.handle != NULL) {
@@ -48,9 +55,13 @@ SimtLibrary simt_library(const char *compiler, const SuText *text) {
     }
     su_text_free(&command);
     free(source);
+    free(object);
     free(made);
     return l;
 }
+
+SimtLibrary simt_library(const char *compiler, const SuText *text) { return library_of(compiler, false, text); }
+SimtLibrary simt_library_that_watches(const char *compiler, const SuText *text) { return library_of(compiler, true, text); }
 
 static void remove_file(const char *directory, const char *name) {
     char *path = file_in(directory, name);
@@ -64,6 +75,7 @@ void simt_library_free(SimtLibrary *l, bool keep) {
         printf("kept: %s\n", l->directory);
     } else {
         remove_file(l->directory, text_name);
+        remove_file(l->directory, object_name);
         remove_file(l->directory, library_name);
         rmdir(l->directory);
     }

@@ -14,6 +14,8 @@ typedef struct SimtLibrary {
 
 /* NULL handle, after a message, if the compiler refuses the text. */
 SimtLibrary simt_library(const char *compiler, const SuText *text);
+/* The same with races.h: launches find accesses that nothing orders. */
+SimtLibrary simt_library_that_watches(const char *compiler, const SuText *text);
 /* keep: the directory stays, and its name is printed. */
 void simt_library_free(SimtLibrary *library, bool keep);
 

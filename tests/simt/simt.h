@@ -1,7 +1,7 @@
 // Runs CUDA C on a CPU, to see whether it is right; nothing here is fast. What codegen/cuda prints is compiled as C++17 behind this
 // header: every thread of a block is a fiber, which runs until it has to wait for others (a barrier, a shuffle, other blocks) and
 // then gives way. The order in which threads and blocks take turns is the caller's to choose: code that lacks a barrier gives
-// different results in different orders. What no order shows are mistakes in the use of memory fences.
+// different results in different orders. What no order shows are mistakes in the use of memory fences; races.h finds those.
 //
 // Findings, which end the launch: threads of a block that wait at different barriers, a barrier that some threads never reach, a
 // shuffle that not all named lanes take part in, blocks that wait for each other in vain, lanes of a warp with different products,
@@ -27,6 +27,7 @@
 #endif
 
 #include "launch.h"
+#include "races.h"
 
 // ------------------------------------------------------------------------------------------------ fibers
 
@@ -107,6 +108,7 @@ struct Fiber {
     unsigned mask, partner; // of a shuffle
     uint32_t given, received; // of a shuffle or a vote
     bool multiplies; // at a shuffle: it is MMA_DONE
+    bool orders;     // at a shuffle: it is __syncwarp
     unsigned groups; // of copies: committed
     std::vector<Copy> copies;
     std::vector<Product> products;
@@ -185,6 +187,7 @@ inline void map_shared(Block &b, size_t bytes) {
     mprotect(b.mapped + whole, page, PROT_NONE);
     memset(b.mapped, 0xff, whole); // NaN
     b.shared = b.mapped + whole - (bytes + 15) / 16 * 16;
+    races::shared(machine.running->block, b.shared, bytes);
 }
 
 inline unsigned char *shared() {
@@ -201,6 +204,10 @@ inline bool is_on_stack(const void *at) { return at >= machine.stacks && at < ma
 
 inline void assume_global(const void *at, int line) {
     if (is_shared(at) || is_on_stack(at)) finding("line %d of the text takes what is no global memory for it", line);
+}
+
+inline void assume_shared(const void *at, int line) {
+    if (!is_shared(at)) finding("line %d of the text takes what is no shared memory for it", line);
 }
 
 // ------------------------------------------------------------------------------------------------ turns
@@ -227,7 +234,9 @@ inline bool run_ready(unsigned block) {
         const bool spun = f->state == SPINNING;
         enter(f, READY);
         machine.running = f;
+        races::run(machine.launch->first_block[0] + f->block, f->block, f->thread);
         go(machine.scheduler, f->context);
+        if (races::found() != nullptr) finding("%s", races::found());
         moved = moved || !(spun && f->state == SPINNING);
     }
     return moved;
@@ -349,9 +358,10 @@ inline bool exchange(Fiber *warp) {
             warp[other].received = warp[warp[other].partner].given;
         }
         if (warp[l].multiplies && !multiply_all(warp)) return false;
+        if (warp[l].orders) races::warp_barrier(machine.launch->first_block[0] + warp[l].block, warp[l].thread / 32);
         const unsigned mask = warp[l].mask;
         for (unsigned other = 0; other < 32; other++)
-            if (mask >> other & 1) enter(&warp[other], READY);
+            if (mask >> other & 1) warp[other].orders = false, enter(&warp[other], READY);
         return true;
     }
     return false;
@@ -369,6 +379,7 @@ inline bool pass_barrier(unsigned block) {
             return false;
         }
     }
+    races::barrier(machine.launch->first_block[0] + block);
     for (unsigned t = 0; t < machine.launch->threads; t++) {
         f[t].received = any;
         enter(&f[t], READY);
@@ -432,6 +443,7 @@ inline void run_blocks(unsigned first, unsigned count) {
 }
 
 inline bool run(const SimtLaunch *launch) {
+    races::begin(launch);
     const unsigned together = launch->cooperative ? launch->blocks : 1;
     const size_t needed = static_cast<size_t>(together) * launch->threads;
     machine.launch = launch;
@@ -480,6 +492,8 @@ inline void wait_for_copies(unsigned groups_left) {
         unsigned char bytes[16] = {};
         memcpy(bytes, copy.from, copy.bytes);
         memcpy(copy.to, bytes, copy.size);
+        races::read(copy.from, copy.bytes);
+        races::write(copy.to, copy.size);
     }
     f->copies.erase(f->copies.begin(), f->copies.begin() + static_cast<ptrdiff_t>(done));
 }
@@ -550,6 +564,11 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
     return value;
 }
 
+inline void sync_warp(int line) {
+    machine.running->orders = true;
+    (void)shuffle_xor(line, 0xffffffffu, 0u, 0);
+}
+
 } // namespace simt
 
 // ------------------------------------------------------------------------------------------------ the language
@@ -563,8 +582,10 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define METHOD inline
 #define TABLE static const
 #define EXPORTED static const
-#define SHARED(name) unsigned char *name = simt::shared()
+#define SHARED(name) unsigned char *name = simt::shared() + HELD_BYTES
+#define held_memory() simt::shared()
 #define ASSUME_GLOBAL(pointer) simt::assume_global(pointer, __LINE__)
+#define ASSUME_SHARED(pointer) simt::assume_shared(pointer, __LINE__)
 #define SPIN() simt::give_way(simt::SPINNING, __LINE__)
 #define TRAP() simt::trap(__LINE__)
 #define BARRIER_POLLS 4096u /* a thread that spins is asked once a turn of its block */
@@ -578,7 +599,7 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define __syncthreads() simt::barrier(__LINE__)
 #define __syncthreads_or(condition) simt::vote(__LINE__, condition)
 #define __shfl_xor_sync(mask, value, distance) simt::shuffle_xor(__LINE__, mask, value, distance)
-#define __syncwarp() (void)simt::shuffle_xor(__LINE__, 0xffffffffu, 0u, 0)
+#define __syncwarp() simt::sync_warp(__LINE__)
 #define __threadfence()
 #define FAST_EXP2(x) simt::flushed(exp2f(simt::flushed(x)))
 #define FAST_DIVIDE(a, b) simt::divided(a, b)
@@ -613,16 +634,35 @@ struct alignas(8) uint2 {
     unsigned x, y;
 };
 static inline float half_number(unsigned half) { return simt::wide(half, true); }
-template <class T> static inline T __ldg(const T *p) { return *p; }
+template <class T> static inline T __ldg(const T *p) {
+    races::constant(p, sizeof(T));
+    const races::Quiet quiet;
+    return *p;
+}
 template <class T> static inline T atomicAdd(T *p, T v) {
+    const races::Quiet quiet;
     const T old = *p;
     *p = old + v;
     return old;
 }
 template <class T> static inline T atomicCAS(T *p, T expected, T v) {
+    const races::Quiet quiet;
     const T old = *p;
     if (old == expected) *p = v;
     return old;
+}
+static inline void ADD_RELEASE(unsigned *at, unsigned v) {
+    const races::Quiet quiet;
+    races::release();
+    *at += v;
+}
+static inline unsigned LOAD_RELAXED(const unsigned *at) {
+    const races::Quiet quiet;
+    return *reinterpret_cast<const volatile unsigned *>(at);
+}
+static inline unsigned LOAD_ACQUIRE(const unsigned *at) {
+    races::acquire();
+    return LOAD_RELAXED(at);
 }
 static inline float __uint_as_float(unsigned bits) {
     float x;

@@ -69,16 +69,42 @@ static const Mistake mistakes[] = {
 
 enum { COUNT = sizeof mistakes / sizeof mistakes[0], NO_BARRIER = COUNT - 3 /* all behind it end the process */ };
 
-static void print_text(SuText *out) {
+/* Of two blocks that are resident together, and with races.h: what each thread writes to g the other block's threads read. */
+#define WRITE "unsigned *g = (unsigned *)launch->step;\nconst unsigned t = threadIdx.x, b = blockIdx.x;\ng[b * 256 + t] = t;\n"
+#define ARRIVE "__syncthreads();\nif (t == 0) ADD_RELEASE(out, 1u);\n"
+#define WAIT "if (t == 0) {\nwhile (LOAD_RELAXED(out) < 2) SPIN();\nLOAD_ACQUIRE(out);\n}\n__syncthreads();\n"
+#define READ "x[t] = g[(1 - b) * 256 + t];\n"
+#define COPY_OWN "if (t % 4 == 0) CP_ASYNC_16(x + t, g + b * 256 + t, 16);\nCP_ASYNC_COMMIT();\nCP_ASYNC_WAIT(0);\n"
+static const Mistake races[] = {
+    {"two blocks in order", WRITE ARRIVE WAIT READ, right},
+    {"an arrival that releases nothing", WRITE "__syncthreads();\nif (t == 0) atomicAdd(out, 1u);\n" WAIT READ, "nothing orders"},
+    {"an arrival before the block's barrier", WRITE "if (t == 0) ADD_RELEASE(out, 1u);\n" WAIT READ, "nothing orders"},
+    {"a wait that acquires nothing",
+     WRITE ARRIVE "if (t == 0) {\nwhile (LOAD_RELAXED(out) < 2) SPIN();\n}\n__syncthreads();\n" READ, "nothing orders"},
+    {"a wait of one thread", WRITE ARRIVE "if (t == 0) {\nwhile (LOAD_RELAXED(out) < 2) SPIN();\nLOAD_ACQUIRE(out);\n}\n" READ,
+     "nothing orders"},
+    {"a block without a barrier, in order by luck", WRITE "x[t] = t;\nif (t > 0) g[b * 256 + t] = x[t - 1];\n", "nothing orders"},
+    {"a warp in order", WRITE "x[t] = t;\n__syncwarp();\ng[b * 256 + t] = x[t ^ 1];\n", right},
+    {"a warp by a shuffle alone", WRITE "x[t] = t;\n(void)__shfl_xor_sync(0xffffffffu, t, 1);\ng[b * 256 + t] = x[t ^ 1];\n",
+     "nothing orders"},
+    {"additions", WRITE "atomicAdd(g + 512, t);\n", right},
+    {"a constant that is none", WRITE ARRIVE WAIT "x[t] = __ldg(g + (1 - b) * 256 + t);\n", "__ldg"},
+    {"copies that others read behind a barrier", WRITE "__syncthreads();\n" COPY_OWN "__syncthreads();\nif (x[t] != t) g[0] = 1;\n",
+     right},
+    {"copies that others read at once", WRITE "__syncthreads();\n" COPY_OWN "if (x[t] != t) g[0] = 1;\n", "nothing orders"},
+};
+
+static void print_text(const Mistake *list, int count, SuText *out) {
     su_text_add(out, "#include \"simt.h\"\n");
-    for (int i = 0; i < COUNT; i++) {
+    for (int i = 0; i < count; i++) {
         su_text_add(out,
-                    "static void k%d(const SimtLaunch *launch) {\nSHARED(shared);\nunsigned *x = (unsigned *)shared;\n"
+                    "static void k%d(const SimtLaunch *launch) {\nenum { HELD_BYTES = 0 };\nSHARED(shared);\nunsigned *x = "
+                    "(unsigned *)shared;\n"
                     "unsigned *out = (unsigned *)launch->control;\n%s\n}\n",
-                    i, mistakes[i].body);
+                    i, list[i].body);
     }
     su_text_add(out, "extern \"C\" const SimtProgram simt_programs[] = {\n");
-    for (int i = 0; i < COUNT; i++) su_text_add(out, "{k%d},\n", i);
+    for (int i = 0; i < count; i++) su_text_add(out, "{k%d},\n", i);
     su_text_add(out, "};\n");
 }
 
@@ -123,6 +149,38 @@ static bool is_found(const SimtLibrary *library, int i) {
     return strstr(finding, mistakes[i].finding) != NULL;
 }
 
+/* Number of races that are not found, or are where none is. */
+static int find_races(const char *compiler) {
+    enum { RACES = sizeof races / sizeof races[0] };
+    SuText text = {0};
+    int failures = 0;
+    print_text(races, RACES, &text);
+    SimtLibrary library = simt_library_that_watches(compiler, &text);
+    for (int i = 0; i < RACES && library.handle != NULL; i++) {
+        _Alignas(64) static uint32_t global[1024];
+        uint32_t counter = 0;
+        unsigned first_block = 0;
+        char finding[512] = "";
+        SimtMemory watched = {"global memory", global, sizeof global};
+        SimtLaunch l = {.run = library.programs[i].many, .step = global, .control = &counter, .blocks = 2, .shared = 1024};
+        l.threads = THREADS;
+        l.cooperative = true;
+        l.finding = finding;
+        l.finding_bytes = sizeof finding;
+        l.first_block = &first_block;
+        l.watched = &watched;
+        l.n_watched = 1;
+        library.run(&l);
+        bool good = races[i].finding == right ? finding[0] == '\0' : strstr(finding, races[i].finding) != NULL;
+        printf("  %s\n%s: %s\n", finding, races[i].name, good ? "ok" : "FAILED");
+        failures += !good;
+    }
+    failures += library.handle == NULL;
+    simt_library_free(&library, false);
+    su_text_free(&text);
+    return failures;
+}
+
 int main(int argc, char **argv) {
     SuText text = {0};
     int failures = 0;
@@ -130,7 +188,7 @@ int main(int argc, char **argv) {
         printf("skipped: there is no C++ compiler\n");
         return SKIPPED;
     }
-    print_text(&text);
+    print_text(mistakes, COUNT, &text);
     SimtLibrary library = simt_library(argv[1], &text);
     for (int i = 0; i < COUNT && library.handle != NULL; i++) {
         bool good = is_found(&library, i);
@@ -140,5 +198,6 @@ int main(int argc, char **argv) {
     failures += library.handle == NULL;
     simt_library_free(&library, false);
     su_text_free(&text);
+    failures += find_races(argv[1]);
     return failures == 0 ? 0 : 1;
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "codegen/cuda/limits.h"
 #include "codegen/cuda/nvrtc.h"
@@ -53,11 +54,25 @@ static bool judge(const char *spec, const CgCudaTarget *target, const CgCudaPlan
     return good;
 }
 
-static bool compile(const CgNvrtc *nvrtc, const char *spec, const char *name, const PgProgram *program, SuDiags *diags) {
+/* What the options say. */
+typedef struct Options {
+    bool fast;
+    const char *cubin; /* file that the code of the last target is written to, for tests/cuda/sass.py; NULL: none */
+} Options;
+
+static bool write_code(const char *path, const SuText *code) {
+    FILE *file = fopen(path, "wb");
+    bool good = file != NULL && fwrite(code->text, 1, code->size, file) == code->size;
+    return file != NULL && fclose(file) == 0 && good;
+}
+
+static bool compile(const CgNvrtc *nvrtc, const Options *o, const char *spec, const char *name, const PgProgram *program,
+                    SuDiags *diags) {
     CgCudaTarget target;
     SuText text = {0}, code = {0}, log = {0};
     SuArena arena = {0};
     if (!cg_cuda_target_by_name(name, &target, diags)) return false;
+    target.fast = o->fast;
     CgCudaPlan plan = cg_cuda_print(&target, program, &arena, &text);
     bool good = cg_nvrtc_compile(nvrtc, &target, text.text, CG_NVRTC_CUBIN, &code, &log, diags);
     good = good && code.size > 4 && memcmp(code.text, "\177ELF", 4) == 0;
@@ -65,6 +80,8 @@ static bool compile(const CgNvrtc *nvrtc, const char *spec, const char *name, co
         Usage usage = usage_of(log.text);
         good = judge(spec, &target, &plan, &usage);
     }
+    if (code.size > 0 && o->cubin != NULL && !write_code(o->cubin, &code))
+        good = su_error(diags, (SuSpan){0}, NULL, "cannot write %s", o->cubin);
     su_text_free(&text);
     su_text_free(&code);
     su_text_free(&log);
@@ -73,7 +90,7 @@ static bool compile(const CgNvrtc *nvrtc, const char *spec, const char *name, co
 }
 
 /* All targets of one spec; arguments with a '=' are settings of it. */
-static bool compile_spec(const CgNvrtc *nvrtc, const char *path, char **arguments) {
+static bool compile_spec(const CgNvrtc *nvrtc, const Options *o, const char *path, char **arguments) {
     const char *set[MAX_SETTINGS];
     size_t n = 0;
     for (; strchr(*arguments, '=') != NULL && n < MAX_SETTINGS; arguments++) set[n++] = *arguments;
@@ -85,7 +102,7 @@ static bool compile_spec(const CgNvrtc *nvrtc, const char *path, char **argument
     bool good = fe_spec_load(path, set, n, &spec, &diags);
     IrGraph *graph = good ? fe_lower(&spec, &arena) : NULL;
     good = good && ps_fuse(graph, &passes, &diags) && sc_program(graph, &passes, &arena, &program, &diags);
-    for (; good && *arguments != NULL; arguments++) good = compile(nvrtc, path, *arguments, program, &diags);
+    for (; good && *arguments != NULL; arguments++) good = compile(nvrtc, o, path, *arguments, program, &diags);
     if (!good) su_diags_print(&diags, stdout);
     su_arena_free(&arena);
     fe_spec_free(&spec);
@@ -115,19 +132,26 @@ static bool compile_limits(const CgNvrtc *nvrtc, char **targets) {
     return good;
 }
 
-/* test_nvrtc SPEC [PATH=VALUE...] TARGET..., or "limits" in place of a spec */
+/* "limits" in place of a spec: the kernels of `mossc limits`. */
 int main(int argc, char **argv) {
-    if (argc < 3) {
-        fprintf(stderr, "usage: test_nvrtc SPEC [PATH=VALUE...] TARGET...\n");
+    Options o = {0};
+    for (int option; (option = getopt(argc, argv, "fo:")) != -1;) {
+        if (option == 'f') o.fast = true;
+        if (option == 'o') o.cubin = optarg;
+        if (option == '?') argc = 0;
+    }
+    if (argc < optind + 2) {
+        fprintf(stderr, "usage: test_nvrtc [-f] [-o CUBIN] SPEC [PATH=VALUE...] TARGET...\n");
         return 2;
     }
+    argv += optind;
     CgNvrtc *nvrtc = cg_nvrtc_try();
     if (nvrtc == NULL) {
         printf("skipped: there is no NVRTC library here\n");
         return SKIPPED;
     }
-    bool limits = strcmp(argv[1], "limits") == 0;
-    bool good = limits ? compile_limits(nvrtc, argv + 2) : compile_spec(nvrtc, argv[1], argv + 2);
+    bool limits = strcmp(argv[0], "limits") == 0;
+    bool good = limits ? compile_limits(nvrtc, argv + 1) : compile_spec(nvrtc, &o, argv[0], argv + 1);
     cg_nvrtc_close(nvrtc);
     return good ? 0 : 1;
 }

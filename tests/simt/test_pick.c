@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "codegen/cuda/cuda.h"
+#include "codegen/cuda/emit.h"
 #include "guarded.h"
 #include "library.h"
 #include "ir/program.h"
@@ -107,7 +107,7 @@ static bool launch(const SimtLibrary *library, Round *r, uint32_t first, uint32_
                     .control = &control,
                     .blocks = together ? 7 : 5,
                     .threads = 256,
-                    .shared = PICK_BYTES,
+                    .shared = CG_CUDA_HELD + PICK_BYTES,
                     .order = order,
                     .finding = finding,
                     .finding_bytes = sizeof finding,

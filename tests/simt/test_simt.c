@@ -25,6 +25,7 @@ typedef struct Rig {
     bool few; /* steps of few rows are persistent launches */
     RtCudaControl control;
     Guarded weights, arena, scratch;
+    uint64_t arena_bytes, scratch_bytes;
     char finding[512];
 } Rig;
 
@@ -44,6 +45,8 @@ static void print_case(const CgCudaTarget *target, Case *c, int index, bool draw
     for (uint32_t i = 0; i < c->code.plan.image.n_launches; i++)
         su_text_add(out, "    case %u: %s(step, %u); break;\n", i, c->code.plan.launches[i].entry, c->code.plan.launches[i].phase);
     if (c->program->n_ropes > 0) su_text_add(out, "    case %u: fill_ropes(step); break;\n", c->code.plan.image.n_launches);
+    if (c->code.plan.image.n_arranged > 0)
+        su_text_add(out, "    case %u: arrange_weights((u8 *)step->weights); break;\n", c->code.plan.image.n_launches + 1);
     su_text_add(out, "    }\n}\n"
                      "static void row(const SimtLaunch *l) { row_step((Step *)l->step, (Control *)l->control); }\n"
                      "static void rows(const SimtLaunch *l) { rows_step((Step *)l->step, (Control *)l->control); }\n}\n");
@@ -69,29 +72,24 @@ static void print_text(const CgCudaTarget *target, Case *cases, int n, bool draw
 
 /* ---------------------------------------------------------------------------------------------- launches */
 
-/* The step as the launch sees it: other weights, another arena with nothing in it. */
-static RtArgs guarded_args(const RtArgs *args, const PgStep *step) {
+/* What a step writes, for races.h. */
+enum { WATCHED = 5 };
+static void watch(const RtArgs *args, SimtMemory watched[WATCHED]) {
     const PgProgram *program = rig->c->program;
-    const RtCudaImage *image = &rig->c->code.plan.image;
-    RtArgs guarded = *args;
-    if (rig->weights.data == NULL) {
-        rig->weights = guarded_alloc("weights", program->weight_bytes);
-        memcpy(rig->weights.data, args->weights, program->weight_bytes);
-        guarded_read_only(&rig->weights);
-    }
-    guarded_free(&rig->arena);
-    guarded_free(&rig->scratch);
-    rig->arena = guarded_alloc("arena", step->arena_per_row * args->ld + step->arena_fixed);
-    rig->scratch = guarded_alloc("scratch", image->scratch_per_row * args->ld +
-                                                (uint64_t)image->scratch_per_segment * args->n_segments + image->scratch_fixed);
-    guarded.weights = rig->weights.data;
-    guarded.arena = rig->arena.data;
-    guarded.scratch = rig->scratch.data;
-    return guarded;
+    bool step = args->segments != NULL;
+    watched[0] = (SimtMemory){"the arena", rig->arena.data, step ? rig->arena_bytes : 0};
+    watched[1] = (SimtMemory){"scratch memory", rig->scratch.data, step ? rig->scratch_bytes : 0};
+    watched[2] = (SimtMemory){"the state", step ? args->segments[0].state : NULL, step ? program->state_bytes : 0};
+    watched[3] = (SimtMemory){"logits", args->logits, args->n_out_rows * args->out_stride * sizeof(float)};
+    watched[4] = (SimtMemory){"marks of rows", args->nonfinite, args->rows * sizeof(int32_t)};
 }
 
 static void launch(SimtLaunch *l, RtArgs *args, const char *what) {
     unsigned first_block = 0;
+    SimtMemory watched[WATCHED];
+    watch(args, watched);
+    l->watched = watched;
+    l->n_watched = WATCHED;
     l->step = args;
     l->blocks = rig->blocks;
     l->threads = 256;
@@ -101,6 +99,36 @@ static void launch(SimtLaunch *l, RtArgs *args, const char *what) {
     l->first_block = &first_block;
     guarded_say("%s, seed %llu", what, (unsigned long long)rig->c->seed);
     if (rig->finding[0] == '\0') rig->simt->run(l);
+}
+
+/* As the runtime of a GPU does after an upload. */
+static void upload_weights(const uint8_t *weights) {
+    const RtCudaImage *image = &rig->c->code.plan.image;
+    rig->weights = guarded_alloc("weights", rig->c->program->weight_bytes);
+    memcpy(rig->weights.data, weights, rig->c->program->weight_bytes);
+    if (image->n_arranged > 0) {
+        launch(&(SimtLaunch){.run = rig->code->many, .number = image->n_launches + 1}, &(RtArgs){.weights = rig->weights.data},
+               "arrange_weights");
+    }
+    guarded_read_only(&rig->weights);
+}
+
+/* The step as the launch sees it: other weights, another arena with nothing in it. */
+static RtArgs guarded_args(const RtArgs *args, const PgStep *step) {
+    const RtCudaImage *image = &rig->c->code.plan.image;
+    RtArgs guarded = *args;
+    if (rig->weights.data == NULL) upload_weights(args->weights);
+    guarded_free(&rig->arena);
+    guarded_free(&rig->scratch);
+    rig->arena_bytes = step->arena_per_row * args->ld + step->arena_fixed;
+    rig->scratch_bytes =
+        image->scratch_per_row * args->ld + (uint64_t)image->scratch_per_segment * args->n_segments + image->scratch_fixed;
+    rig->arena = guarded_alloc("arena", rig->arena_bytes);
+    rig->scratch = guarded_alloc("scratch", rig->scratch_bytes);
+    guarded.weights = rig->weights.data;
+    guarded.arena = rig->arena.data;
+    guarded.scratch = rig->scratch.data;
+    return guarded;
 }
 
 static void launch_together(void (*entry)(const SimtLaunch *), uint32_t shared, RtArgs *args, const char *what) {
@@ -290,6 +318,8 @@ typedef struct Options {
     int64_t tokens; /* of a spec that is given */
     int multiprocessors; /* 0: the target's; few make tiles large */
     bool fast, wide, verbose, keep, every_kind;
+    bool races; /* accesses that nothing orders are found */
+    int plant;  /* which of `plants` to put into the text; -1: none */
     CaseWeights weights;
 } Options;
 
@@ -357,6 +387,28 @@ static bool add_kinds(Case *cases, int *n, const Options *o) {
     return true;
 }
 
+/* Mistakes in the use of memory that change no result here, whatever the order of threads; --races must find each. */
+static const struct {
+    const char *right, *wrong;
+} plants[] = {{"        ADD_RELEASE(&barrier->arrived, 1u);", "        atomicAdd(&barrier->arrived, 1u);"},
+              {"        LOAD_ACQUIRE(&barrier->arrived); ", "        "},
+              {"INLINE void arrive(GridBarrier *barrier) {\n    __syncthreads();", "INLINE void arrive(GridBarrier *barrier) {"}};
+
+static bool plant(int which, SuText *text) {
+    enum { COUNT = sizeof plants / sizeof plants[0] };
+    char *at = which < COUNT ? strstr(text->text, plants[which].right) : NULL;
+    SuText changed = {0};
+    if (at == NULL) {
+        printf("FAILED: the text has no place for mistake %d of %d\n", which, COUNT);
+        return false;
+    }
+    su_text_append(&changed, text->text, (size_t)(at - text->text));
+    su_text_add(&changed, "%s%s", plants[which].wrong, at + strlen(plants[which].right));
+    su_text_free(text);
+    *text = changed;
+    return true;
+}
+
 /* Number of specs that failed, or -1 if the text cannot be compiled. *n: how many there are, and were. */
 static int run_all(Case *cases, int *n, const Options *o) {
     CgCudaTarget target;
@@ -372,7 +424,8 @@ static int run_all(Case *cases, int *n, const Options *o) {
     if (!make_cases(cases, *n, o)) return -1;
     if (o->every_kind && !add_kinds(cases, n, o)) return -1;
     print_text(&target, cases, *n, o->spec == NULL, &text);
-    SimtLibrary library = simt_library(o->compiler, &text);
+    if (o->plant >= 0 && !plant(o->plant, &text)) return -1;
+    SimtLibrary library = (o->races ? simt_library_that_watches : simt_library)(o->compiler, &text);
     su_text_free(&text);
     for (int i = 0; i < *n && library.handle != NULL; i++) {
         bool good = run_case(&cases[i], &library, &library.programs[i], o->wide, o->spec == NULL);
@@ -394,8 +447,9 @@ static Options parse(int argc, char **argv) {
                                           {"target", required_argument, 0, 't'}, {"multiprocessors", required_argument, 0, 'm'},
                                           {"fast", no_argument, 0, 'F'},         {"set", required_argument, 0, 'S'},
                                           {"tokens", required_argument, 0, 'T'}, {"blocks", no_argument, 0, 'b'},
-                                          {"floats", no_argument, 0, 'l'},       {0, 0, 0, 0}};
-    Options o = {.seed = 1, .count = 4, .compiler = "c++", .target = "cuda:sm_90", .tokens = 12};
+                                          {"floats", no_argument, 0, 'l'},       {"races", no_argument, 0, 'r'},
+                                          {"plant", required_argument, 0, 'p'},  {0, 0, 0, 0}};
+    Options o = {.seed = 1, .count = 4, .compiler = "c++", .target = "cuda:sm_90", .tokens = 12, .plant = -1};
     for (int letter; (letter = getopt_long(argc, argv, "", names, NULL)) != -1;) {
         switch (letter) {
         case 's': o.seed = strtoull(optarg, NULL, 10); break;
@@ -413,11 +467,13 @@ static Options parse(int argc, char **argv) {
         case 'F': o.fast = true; break;
         case 'b': o.weights = CASE_BLOCKS; break;
         case 'l': o.weights = CASE_FLOATS; break;
+        case 'r': o.races = true; break;
+        case 'p': o.plant = atoi(optarg); break;
         default:
             fprintf(stderr,
                     "usage: test_simt [--seed S] [--count N] [--spec FILE [--set PATH=VALUE] [--tokens N]] [--cxx COMPILER]\n"
                     "                 [--all] [--verbose] [--keep] [--every-kind] [--target CUDA_TARGET] [--multiprocessors N] "
-                    "[--fast] [--floats | --blocks]\n");
+                    "[--fast] [--floats | --blocks] [--races [--plant I]]\n");
             exit(2);
         }
     }
@@ -441,5 +497,6 @@ int main(int argc, char **argv) {
         failures++;
     }
     printf("%d specs, %d failed\n", n, failures);
+    if (o.plant >= 0) return failures == n ? 0 : 1;
     return failures == 0 ? 0 : 1;
 }
