@@ -35,7 +35,7 @@ def builder(headers: list[pathlib.Path]) -> cffi.FFI:
     text = "\n".join(declarations(path.read_text(encoding="utf-8")) for path in headers)
     ffi = cffi.FFI()
     ffi.cdef(text + callbacks(text))
-    ffi.set_source("mossc._native", "\n".join(f'#include "mossc/{path.name}"' for path in headers))
+    ffi.set_source("mossc._native", "\n".join(f'#include "{path.parent.name}/{path.name}"' for path in headers))
     return ffi
 
 

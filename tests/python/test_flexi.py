@@ -14,7 +14,7 @@ from common import raises, run_tests
 
 import mossc
 from mossc.flexi import __main__ as flexi
-from mossc.flexi import checkpoint, extend, lowrank, matching, prune
+from mossc.flexi import checkpoint, extend, lowrank, matching, prune, share, stack
 
 # Three blocks of each of two kinds, with experts in both.
 SPEC = """\
@@ -101,6 +101,25 @@ def test_numbers_survive_their_dtypes(m):
         got = checkpoint.store(values, dtype).floats()
         assert np.abs(got - values).max() <= step * 1e4 and np.all(np.abs(got - values) <= step * np.abs(values)), dtype
     assert np.array_equal(checkpoint.store(values, "BF16").floats()[0, 2:], np.float32([1, 1 + 2**-6]))  # to even
+
+
+def test_a_stack_knows_what_may_be_shared(m):
+    spec = SPEC + "  - parallel: [shortconv, {attention: {n_heads: 2, qkv_bias: true, qk_norm: head}}]\n" \
+        "  - {name: first, attention: {n_heads: 2, qkv_bias: true, qk_norm: head, output_scale: 0.5}}\n" \
+        "  - mlp: {d_ff: 16, experts: {count: 4, shared: 1, shared_gate: true}, router: {groups: {count: 2, top: 1}}}\n" \
+        "  - share: {block: first, out_norm: rms}\n"
+    s = stack.Stack(mossc.Spec(spec))
+    assert [s.kind(i) for i in (0, 1, 6, 7, 8, 9)] == ["ssm", "mlp", "parallel", "attention", "mlp", "share"]
+    assert s.signature(0) == s.signature(4) and s.signature(1) == s.signature(5) != s.signature(8)
+    assert [i for i in range(10) if s.is_needed(i)] == [7] and [i for i in range(10) if not s.can_be_shared(i)] == [6, 9]
+    assert s.small(0) == ["A", "D", "biases", "conv", "router"] and s.small(1) == ["router"] and s.small(7) == ["biases", "inner_norms"]
+    assert list(s.maps(7)) == ["q_proj", "k_proj", "v_proj", "o_proj"] and "shared_up_proj" in s.maps(8) and s.taken(8) == ["shared_gate.weight"]
+    assert s.experts(8) == 4 and s.runs_of_experts(8) == 2 and s.experts(7) == 0 and s.runs_of_experts(0) == 1
+    assert s.tensors[0]["x_proj.weight"].per_expert and not s.tensors[0]["in_proj.weight"].per_expert
+    assert s.name(7) == "first" and s.name(0) == "block-0"
+    spread = np.arange(10.0)
+    assert share.choose(s, spread, 0.6, drop=True) == [0, 1, 2, 3, 5]
+    assert share.choose(s, spread, 0.6, drop=False) == [0, 1, 2, 3]
 
 
 # ---- hidden states

@@ -25,6 +25,7 @@ ROOMS = {
     "import": (),
     "explore": (),
     "cli": (),
+    "python": (),
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 

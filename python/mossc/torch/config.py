@@ -1,9 +1,23 @@
 """What a model is made from: the spec, resolved by the C library."""
 from __future__ import annotations
 
+import pathlib
+import shutil
+
 from transformers import PretrainedConfig
 
 import mossc
+
+SPEC, TOKENIZER = "spec.yaml", "tokenizer.json"
+
+
+def _resolved(spec: mossc.Spec) -> dict:
+    """What a spec says, the tokenizer's file by its whole path."""
+    out = spec.resolved
+    if "file" in out["tokenizer"] and spec.path is not None:
+        out["tokenizer"]["file"] = str((spec.path.parent / out["tokenizer"]["file"]).absolute())
+    return out
+
 
 class MosscConfig(PretrainedConfig):
     """The spec with every value written out (`spec`, as `mossc.Spec.resolved` gives it), and what training adds to it.
@@ -13,7 +27,7 @@ class MosscConfig(PretrainedConfig):
     """
 
     model_type = "mossc"
-    keys_to_ignore_at_inference = ["cache"]
+    keys_to_ignore_at_inference = ["cache", "text_loss", "balance_loss", "z_loss", "router_loads"]
 
     def __init__(
         self, spec: dict | None = None, fake_quantise: bool = True, balance_loss: float = 0.01, z_loss: float = 0.0, **kwargs
@@ -26,10 +40,28 @@ class MosscConfig(PretrainedConfig):
         super().__init__(**kwargs)
 
     @classmethod
-    def from_spec(cls, spec: mossc.Spec | str | dict, **kwargs) -> MosscConfig:
+    def from_spec(cls, spec: mossc.Spec | str | pathlib.Path | dict, **kwargs) -> MosscConfig:
         """spec: a mossc.Spec, or what it is made from (a path, a dict, YAML text)."""
-        spec = spec if isinstance(spec, mossc.Spec) else mossc.Spec(spec)
-        return cls(spec=spec.resolved, **kwargs)
+        return cls(spec=_resolved(spec if isinstance(spec, mossc.Spec) else mossc.Spec(spec)), **kwargs)
+
+    @classmethod
+    def get_config_dict(cls, name, **kwargs) -> tuple[dict, dict]:
+        """A directory's spec.yaml is the spec, whatever config.json says."""
+        values, kwargs = super().get_config_dict(name, **kwargs)
+        path = pathlib.Path(name) / SPEC
+        if path.is_file():
+            values["spec"] = _resolved(mossc.Spec(path))
+        return values, kwargs
+
+    def write_spec(self, directory: pathlib.Path) -> None:
+        """spec.yaml, and beside it the tokenizer's file, where there is one."""
+        spec = {**self.spec, "tokenizer": dict(self.spec["tokenizer"])}
+        file = spec["tokenizer"].get("file")
+        if file is not None:
+            if pathlib.Path(file).resolve() != (directory / TOKENIZER).resolve():
+                shutil.copyfile(file, directory / TOKENIZER)
+            spec["tokenizer"]["file"] = TOKENIZER
+        (directory / SPEC).write_text(mossc.Spec(spec).yaml(), encoding="utf-8")
 
     def as_spec(self) -> mossc.Spec:
         return mossc.Spec(self.spec)

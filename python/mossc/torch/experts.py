@@ -5,21 +5,20 @@ multiplies rows that lie beside each other; no capacity, no token dropped.
 """
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-@dataclass
-class RouterLoss:
+class RouterLoss(NamedTuple):
     """What training needs to know of a router's choices."""
 
-    balance: Tensor  # scalar: E·Σ_e (share of pairs) · (mean share of score), 1 when even
-    z: Tensor  # scalar: mean of logsumexp(r)²
-    load: Tensor  # [E], pairs of each expert
-    at: str = field(default="")  # "blocks.3.router."
+    mean: Tensor  # [E]: the mean over tokens of a score's share of its token's scores
+    z: Tensor  # scalar: the mean of logsumexp(r)²
+    load: Tensor  # [E]: pairs of each expert; no gradient
 
 
 @dataclass
@@ -47,11 +46,6 @@ class Pairs:
         return self.order // self.index.shape[1]
 
     @cached_property
-    def expert(self) -> Tensor:
-        """[M·K]: the expert of each sorted pair."""
-        return self.index.flatten()[self.order]
-
-    @cached_property
     def ends(self) -> list[int]:
         """[E]: where each expert's sorted pairs end."""
         return torch.bincount(self.index.flatten(), minlength=self.count).cumsum(0).tolist()
@@ -67,31 +61,58 @@ class Pairs:
         return Pairs(index, self.dense, self.count)
 
     def sort(self, x: Tensor) -> Tensor:
-        """[M, ..] (of tokens) or [M, K, ..] (of pairs) -> [M·K, ..] sorted. M and K tell them apart by `of_pairs`."""
-        return x[self.token]
+        """Of tokens [M, ..] -> [M·K, ..] sorted."""
+        return _Sort.apply(x, self)
 
     def sort_pairs(self, x: Tensor) -> Tensor:
-        return x.flatten(0, 1)[self.order]
+        """[M, K, ..] -> [M·K, ..] sorted."""
+        return _Permute.apply(x.flatten(0, 1), self.order, self.inverse)
 
     def unsort(self, x: Tensor) -> Tensor:
         """[M·K, ..] sorted -> [M, K, ..]."""
-        return x[self.inverse].unflatten(0, self.index.shape)
+        return _Permute.apply(x, self.inverse, self.order).unflatten(0, self.index.shape)
 
     def combine(self, sorted_x: Tensor) -> Tensor:
-        """Σ_k gate · x of sorted pairs -> [M, ..]."""
-        gates = self.gates.flatten()[self.order].to(sorted_x.dtype)
-        out = sorted_x.new_zeros(self.index.shape[0], *sorted_x.shape[1:])
-        return out.index_add(0, self.token, sorted_x * gates[:, None])
+        """Σ_k gate · x of sorted pairs [M·K, D] -> [M, D]."""
+        return torch.bmm(self.gates.to(sorted_x.dtype)[:, None], self.unsort(sorted_x))[:, 0]
+
+
+class _Permute(torch.autograd.Function):
+    """Rows in another order; the gradient goes back by the inverse, where indexing would add up."""
+
+    @staticmethod
+    def forward(ctx, x, order, inverse):
+        ctx.save_for_backward(order, inverse)
+        return x.index_select(0, order)
+
+    @staticmethod
+    def backward(ctx, g):
+        order, inverse = ctx.saved_tensors
+        return _Permute.apply(g, inverse, order), None, None
+
+
+class _Sort(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, pairs):
+        ctx.pairs = pairs
+        return x.index_select(0, pairs.token)
+
+    @staticmethod
+    def backward(ctx, g):
+        return ctx.pairs.unsort(g).sum(1), None
 
 
 class _Grouped(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, w, ends):
+    def forward(ctx, x, w, bias, ends):
         ctx.save_for_backward(x, w)
-        ctx.ends = ends
+        ctx.ends, ctx.biased = ends, bias is not None
         y = x.new_empty(x.shape[0], w.shape[1])
         for e, a, b in _runs(ends):
-            torch.mm(x[a:b], w[e].t(), out=y[a:b])
+            if bias is None:
+                torch.mm(x[a:b], w[e].t(), out=y[a:b])
+            else:
+                torch.addmm(bias[e], x[a:b], w[e].t(), out=y[a:b])
         return y
 
     @staticmethod
@@ -100,12 +121,15 @@ class _Grouped(torch.autograd.Function):
         gy = gy.contiguous()
         gx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         gw = torch.zeros_like(w) if ctx.needs_input_grad[1] else None
+        gbias = w.new_zeros(w.shape[:2]) if ctx.biased and ctx.needs_input_grad[2] else None
         for e, a, b in _runs(ctx.ends):
             if gx is not None:
                 torch.mm(gy[a:b], w[e], out=gx[a:b])
             if gw is not None:
                 torch.mm(gy[a:b].t(), x[a:b], out=gw[e])
-        return gx, gw, None
+            if gbias is not None:
+                torch.sum(gy[a:b], 0, out=gbias[e])
+        return gx, gw, gbias, None
 
 
 def _runs(ends: list[int]):
@@ -116,12 +140,13 @@ def _runs(ends: list[int]):
         begin = end
 
 
-def grouped_linear(x: Tensor, w: Tensor, ends: list[int]) -> Tensor:
-    """x [P, in] sorted by expert, w [E, out, in] -> [P, out]."""
+def grouped_linear(x: Tensor, w: Tensor, ends: list[int], bias: Tensor | None = None) -> Tensor:
+    """x [P, in] sorted by expert, w [E, out, in], bias [E, out] -> [P, out]."""
     kind = x.device.type
     if torch.is_autocast_enabled(kind):
-        x, w = x.to(torch.get_autocast_dtype(kind)), w.to(torch.get_autocast_dtype(kind))
-    return _Grouped.apply(x.contiguous(), w, ends)
+        dtype = torch.get_autocast_dtype(kind)
+        x, w, bias = x.to(dtype), w.to(dtype), None if bias is None else bias.to(dtype)
+    return _Grouped.apply(x.contiguous(), w, bias, ends)
 
 
 class Rows:

@@ -1,7 +1,7 @@
 """An entry of the stack as a module: its norm, its block or branches, and the residual sum."""
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -30,8 +30,7 @@ class Unit:
     kind: Kind
     keys: dict
     prefix: str = ""  # of its tensors in the layer
-    targets: frozenset[str] = field(default_factory=frozenset)
-    routers: int = 0
+    targets: frozenset[str] = frozenset()
 
 
 class Norm:
@@ -86,7 +85,7 @@ class Layer(nn.Module):
         return lent | own, lender._dtypes | self._dtypes
 
     def forward(self, x: Tensor, state: list[State] | None, position: int):
-        """x [B, T, D] -> x, the states of its units, and (balance, z, load) of each router."""
+        """x [B, T, D] -> x, the states of its units, and what each router did (RouterLoss)."""
         tensors, dtypes = self._tensors()
         u = self._norm(x, tensors, "norm")
         states, losses = [], []
@@ -95,7 +94,7 @@ class Layer(nn.Module):
             y, after, loss = self._run(unit, weights, u, None if state is None else state[j], position)
             x = x + y.to(x.dtype)
             states.append(after)
-            losses += [(router.balance, router.z, router.load) for router in loss]
+            losses += loss
         return x, states, losses
 
     def _weights(self, unit: Unit, tensors: dict[str, Tensor], dtypes: dict[str, str]) -> Weights:

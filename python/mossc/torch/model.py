@@ -1,11 +1,15 @@
 """MosscForCausalLM: the model of a spec as a transformers model. Its parameters have the language's names."""
 from __future__ import annotations
 
+import pathlib
+import tempfile
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput
 
@@ -13,7 +17,8 @@ from . import quant
 from .blocks import Context
 from .cache import MosscCache
 from .config import MosscConfig
-from .layer import Block, Layer, Lender, Norm, word_of
+from .layer import Block, Lender, Norm
+from .losses import router_losses, text_loss
 from .rounding import Rounding
 from .tree import held, hold
 
@@ -65,11 +70,28 @@ class MosscModel(PreTrainedModel):
                 layer.lend_from(self.blocks[named[entry["share"]["block"]]])
         self.gradient_checkpointing = False
         self.post_init()
+        if not self.embed.weight.is_meta:
+            self.draw_fresh()
 
     # ---- what transformers asks of a model
 
     def _init_weights(self, module: nn.Module) -> None:
         """Fresh weights are drawn by the C library, all at once: draw_fresh."""
+
+    @torch.no_grad()
+    def draw_fresh(self, seed: int = 0) -> None:
+        """The weights of `mossc init` with this seed."""
+        with tempfile.TemporaryDirectory() as directory:
+            path = pathlib.Path(directory) / "fresh.safetensors"
+            self.config.as_spec().write_fresh(path, seed)
+            self.load_state_dict(load_file(path))
+
+    def save_pretrained(self, save_directory, **kwargs) -> None:
+        """config.json, model.safetensors (the trained numbers; `mossc` rounds them as this module does) and spec.yaml: what
+        `mossc run DIR/spec.yaml -w DIR/model.safetensors` takes."""
+        super().save_pretrained(save_directory, **kwargs)
+        if kwargs.get("is_main_process", True):
+            self.config.write_spec(pathlib.Path(save_directory))
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embed
@@ -117,7 +139,7 @@ class MosscModel(PreTrainedModel):
         **_,
     ) -> MosscOutput:
         x, cache, losses, seen = self._stack(input_ids, inputs_embeds, attention_mask, cache, use_cache, output_hidden_states)
-        return MosscOutput(last_hidden_state=x, cache=cache, hidden_states=seen, **router_losses(losses))
+        return MosscOutput(last_hidden_state=x, cache=cache, hidden_states=seen, **router_losses(losses, self.training))
 
 
 class MosscForCausalLM(MosscModel, GenerationMixin):
@@ -149,7 +171,7 @@ class MosscForCausalLM(MosscModel, GenerationMixin):
         """input_ids [B, T]; labels [B, T], −100 where none: label t is what logits t − 1 are scored on."""
         x, cache, losses, seen = self._stack(input_ids, inputs_embeds, attention_mask, cache, use_cache, output_hidden_states)
         logits = self._logits(x[:, -logits_to_keep:] if logits_to_keep else x)
-        out = MosscOutput(logits=logits, cache=cache, hidden_states=seen, **router_losses(losses))
+        out = MosscOutput(logits=logits, cache=cache, hidden_states=seen, **router_losses(losses, self.training))
         if labels is not None:
             out.text_loss = text_loss(logits[:, :-1], labels[:, 1:], num_items_in_batch)
             out.loss = self.add_router_losses(out.text_loss, out)
@@ -163,11 +185,15 @@ class MosscForCausalLM(MosscModel, GenerationMixin):
     @torch.no_grad()
     def balance_experts(self, loads: tuple[Tensor, ...], rate: float) -> None:
         """Balancing without a loss (arXiv 2408.15664): `select_bias` of an expert with fewer pairs than the mean rises by rate, of one
-        with more it falls. loads: router_loads of a step, summed over processes."""
+        with more it falls. loads: router_loads of a step."""
         biases = [bias for layer in self.blocks for bias in layer.router_biases()]
         for bias, load in zip(biases, loads, strict=True):
-            if bias is not None:
-                bias += rate * (load.mean() - load).sign().to(bias.dtype)
+            if bias is None:
+                continue
+            change = rate * (load.mean() - load).sign().to(bias.dtype)
+            if isinstance(bias, DTensor):  # sharded by FSDP
+                change = distribute_tensor(change, bias.device_mesh, bias.placements)
+            bias.add_(change)
 
     # ---- generation
 
@@ -183,7 +209,8 @@ class MosscForCausalLM(MosscModel, GenerationMixin):
 
     def _update_model_kwargs_for_generation(self, outputs, model_kwargs, *args, **kwargs):
         model_kwargs = super()._update_model_kwargs_for_generation(outputs, model_kwargs, *args, **kwargs)
-        model_kwargs["cache"] = outputs.cache
+        if outputs.cache is not None:
+            model_kwargs["cache"] = outputs.cache
         return model_kwargs
 
 
@@ -191,17 +218,3 @@ def check_mask(mask: Tensor | None) -> None:
     """Padding behind a sequence is harmless, since nothing looks ahead; padding before one would enter the states."""
     if mask is not None and bool((mask[:, 1:] > mask[:, :-1]).any()):
         raise ValueError("attention_mask has padding before a sequence: pad on the right (a state takes in every token it is given)")
-
-
-def text_loss(logits: Tensor, labels: Tensor, items: Tensor | int | None = None) -> Tensor:
-    """logits [B, T, V] scored on labels [B, T]; the mean over those that are not −100, or their sum over `items`."""
-    loss = F.cross_entropy(logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32)), labels.flatten(),
-                           reduction="mean" if items is None else "sum")
-    return loss if items is None else loss / items
-
-
-def router_losses(losses: list[tuple[Tensor, Tensor, Tensor]]) -> dict:
-    if not losses:
-        return {}
-    balance, z, loads = zip(*losses)
-    return {"balance_loss": torch.stack(balance).mean(), "z_loss": torch.stack(z).mean(), "router_loads": loads}

@@ -37,6 +37,4 @@ def _choose(score: Tensor, keys: dict) -> Tensor:
 
 def _losses(r: Tensor, p: Tensor, index: Tensor, count: int) -> RouterLoss:
     load = torch.bincount(index.flatten(), minlength=count).to(p.dtype)
-    mean = (p / p.sum(-1, keepdim=True)).mean(0)
-    balance = count * (load / load.sum() * mean).sum()
-    return RouterLoss(balance, r.logsumexp(-1).square().mean(), load)
+    return RouterLoss((p / p.sum(-1, keepdim=True)).mean(0), r.logsumexp(-1).square().mean(), load)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from . import native
+from .experts import Rows
 from .functions import held, held_slope
 
 CHUNK_ELEMENTS = 1 << 23  # of the states of a chunk, all of which are there at once
@@ -20,7 +22,25 @@ def selective_scan(
 ) -> tuple[Tensor, Tensor]:
     """dt, x [R, L, I]; B, C [R, L, N]; state [R, I, N]; A [R, I, N] or [1, I, N], or with mix [R, L, E] that is mixed for each
     token, A [E, I, N]. Returns y [R, L, I] and the last state."""
+    if not zoh and mix is None and A.shape[0] == 1 and native.usable(dt, x, A, B, C, state):
+        y, last = native.expert_scan(x, dt[:, :, None], B[:, :, None], C[:, :, None], A, state[:, None], None, None)
+        return y, last[:, 0]
     return _Scan.apply(dt, x, A, B, C, state, mix, zoh)
+
+
+def expert_scan(
+    dt: Tensor, x: Tensor, A: Tensor, B: Tensor, C: Tensor, state: Tensor, index: Tensor, gates: Tensor, zoh: bool
+) -> tuple[Tensor, Tensor]:
+    """Of each token the K states that it chooses (index, gates [b, T, K]), of E; the others stay. x [b, T, I]; dt [b, T, K, I];
+    B, C [b, T, K, N]; A [E or 1, I, N]; state [b, E, I, N]. Returns y [b, T, I], the sum over K of gate times output; and the states."""
+    if not zoh and native.usable(dt, x, A, B, C, state):
+        return native.expert_scan(x, dt, B, C, A, state, index, gates.to(x.dtype))
+    batch, experts = state.shape[:2]
+    rows = Rows(index, experts)
+    inputs = rows.spread(x[:, :, None].expand_as(dt))
+    tables = A if A.shape[0] == 1 else A.expand(batch, *A.shape).flatten(0, 1)
+    y, last = selective_scan(rows.spread(dt), inputs, tables, rows.spread(B), rows.spread(C), state.flatten(0, 1), None, zoh)
+    return (rows.collect(y) * gates.to(y.dtype)[..., None]).sum(2), last.unflatten(0, (batch, experts))
 
 
 class _Chunk:

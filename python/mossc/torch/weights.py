@@ -71,10 +71,7 @@ class Weights:
     def sorted(self, name: str, x: Tensor, pairs: Pairs) -> Tensor:
         """The maps of the experts on sorted pairs x [P, in]."""
         w, rounds = self._matrix(name)
-        y = grouped_linear(quant.round_input(x) if rounds else x, w, pairs.ends)
-        bias = self.tensors.get(name + ".bias")
-        if bias is not None:
-            y = y + bias[pairs.expert]
+        y = grouped_linear(quant.round_input(x) if rounds else x, w, pairs.ends, self.tensors.get(name + ".bias"))
         adapter = self._adapter(name)
         if adapter is not None:
             y = y + grouped_linear(grouped_linear(x, adapter[0], pairs.ends), adapter[1], pairs.ends)

@@ -1,11 +1,14 @@
 """What tests of mossc.torch share: specs drawn from the whole language, weights for them, and what mossc computes."""
 import pathlib
+import subprocess
 import sys
 
 sys.dont_write_bytecode = True
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path += [str(HERE.parent), str(HERE.parent.parent / "reference")]
-from common import ROOT, SPEC, TINY, WEIGHTS, Skipped, raises, run_tests  # noqa: E402, F401
+from common import ROOT, SPEC, TINY, WEIGHTS, Skipped, need, raises, run_tests  # noqa: E402, F401
+
+need("torch", "transformers", "safetensors")
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -13,6 +16,7 @@ from files import write_safetensors  # noqa: E402
 from reference import Spec as Reference  # noqa: E402
 
 import mossc  # noqa: E402, F401
+import mossc.rounding  # noqa: E402, F401
 from mossc.torch import MosscConfig, MosscForCausalLM  # noqa: E402
 
 torch.set_num_threads(2)
@@ -23,7 +27,6 @@ def random_specs(m, count, seed):
     program = pathlib.Path(m.program).parent / "tests/random/test_random"
     if not program.exists():
         raise Skipped(f"{program} is not built")
-    import subprocess
     subprocess.run([program, "--seed", str(seed), "--count", str(count), "--spec-out", m.directory], check=True, capture_output=True)
     return sorted(m.directory.glob("[0-9]*.yaml"))
 

@@ -14,7 +14,7 @@ from .base import Context, Kind, Result, State, normed
 def frequencies(rope: dict) -> Tensor:
     """ω_i [dim/2] in double, scaled."""
     dim = rope["dim"]
-    omega = rope["theta"] ** (-2 * torch.arange(dim // 2, dtype=torch.float64) / dim)
+    omega = rope["theta"] ** (-2 * torch.arange(dim // 2, dtype=torch.float64, device="cpu") / dim)
     scaling = rope["scaling"]
     if scaling == "none":
         return omega
@@ -63,7 +63,7 @@ class Attention(Kind):
         """x [B, T, heads, hd]; angles are formed in double."""
         if self.omega is None:
             return x
-        at = torch.arange(position, position + x.shape[1], dtype=torch.float64)
+        at = torch.arange(position, position + x.shape[1], dtype=torch.float64, device="cpu")
         angle = at[:, None, None] * self.omega  # [T, 1, dim/2]
         cos, sin = (f(angle).to(device=x.device, dtype=x.dtype) for f in (torch.cos, torch.sin))
         dim = self.keys["rope"]["dim"]

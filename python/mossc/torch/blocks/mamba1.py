@@ -1,12 +1,11 @@
 """ssm of kind mamba1, dense, with experts that mix parameters, and with experts that have states."""
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from ..experts import Pairs, Rows
+from ..experts import Pairs
 from ..functions import ACTIVATIONS, softplus
-from ..scan import selective_scan
+from ..scan import expert_scan, selective_scan
 from ..weights import Weights
 from .base import Context, Kind, Result, State, before, causal_conv, last_of, normed
 
@@ -81,15 +80,11 @@ class Mamba1(Kind):
         delta, B, C = self._low(w, w.pairs("x_proj", flat, pairs))
         dt = softplus(w.pairs("dt_proj", delta, pairs))
         A = -w["A_log"].exp()
-        A = A.expand(batch, *A.shape).flatten(0, 1) if "A" in self.per_expert else A[None]
+        A = A if "A" in self.per_expert else A[None]
         by_sequence = lambda v: v.unflatten(0, (batch, length))
-        rows = Rows(by_sequence(pairs.index), E)
-        spread = lambda v: rows.spread(by_sequence(v))
-        x = spread(flat[:, None].expand(-1, pairs.index.shape[1], -1))
-        s = before(state, "s", c, batch, E, self.inner, self.N).flatten(0, 1)
-        y, s = selective_scan(spread(dt), x, A, spread(B), spread(C), s, None, self.zoh)
-        gates = by_sequence(pairs.gates).to(y.dtype)
-        y = (rows.collect(y) * gates[..., None]).sum(2)
+        s = before(state, "s", c, batch, E, self.inner, self.N)
+        of_pairs = [by_sequence(v) for v in (dt, B, C, pairs.index, pairs.gates)]
+        y, s = expert_scan(of_pairs[0], c, A, *of_pairs[1:3], s, *of_pairs[3:], self.zoh)
         D = w["D"]
         through = pairs.dense.to(D.dtype) @ D if "D" in self.per_expert else pairs.gates.sum(1, keepdim=True) * D
-        return y + by_sequence(through) * c, s.unflatten(0, (batch, E))
+        return y + by_sequence(through) * c, s

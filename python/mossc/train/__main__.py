@@ -1,0 +1,39 @@
+"""python -m mossc.train"""
+from __future__ import annotations
+
+import sys
+
+import torch
+
+from mossc import MosscError
+
+from . import distributed, options
+from .loop import NotFinite, train
+from .run import Run, Stop
+
+ERROR, BY_SIGNAL = 1, 128
+
+
+def main(arguments: list[str] | None = None) -> int:
+    chosen = options.parse(arguments)
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    world = distributed.join(chosen.device)
+    try:
+        stop = Stop()
+        run = Run(chosen, world)
+        cost = run.spec.cost()
+        run.metrics.say(f"{run.spec.name}: {cost.parameters:,} parameters, {cost.active_parameters:,} active per token; "
+                        f"{'goes on' if run.progress.steps else 'begins'} at step {run.progress.steps}; {world.size} processes, {world.device}")
+        signal = train(run, stop)
+        run.metrics.close()
+        return BY_SIGNAL + signal if signal else 0
+    except (MosscError, NotFinite, ValueError, OSError) as error:
+        print(f"mossc.train: {error}", file=sys.stderr)
+        return ERROR
+    finally:
+        distributed.leave(world)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

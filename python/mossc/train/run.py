@@ -1,0 +1,136 @@
+"""A run: its parts, on disk and in memory."""
+from __future__ import annotations
+
+import pathlib
+import signal
+import time
+from dataclasses import asdict, dataclass
+
+import torch
+from safetensors.torch import load_file, save
+from torch.distributed.checkpoint import state_dict as whole
+
+import mossc
+from mossc.torch import MosscCache, MosscConfig, MosscForCausalLM
+
+from . import optimizer as optimizers
+from .data import Streams, open_tokens
+from .distributed import World, wrap
+from .files import replace
+from .metrics import Metrics
+
+
+@dataclass
+class Progress:
+    steps: int = 0
+    seconds: float = 0.0
+
+
+class Run:
+    """Everything of a run. The spec's errors, those of data (ValueError) and of files (OSError) are raised."""
+
+    def __init__(self, options, world: World):
+        self.options, self.world, self.out = options, world, pathlib.Path(options.out)
+        self.out.mkdir(parents=True, exist_ok=True)
+        spec = mossc.Spec(options.spec, set=dict(item.split("=", 1) for item in options.set))
+        self.spec = spec
+        if options.batch % (world.size * options.accumulate):
+            raise ValueError(f"a batch of {options.batch} cannot be cut into {world.size} × {options.accumulate} equal parts")
+        kinds = {word for entry in spec.resolved["stack"] for word in _words(entry)}
+        self.carry = options.carry == "yes" or options.carry == "auto" and "attention" not in kinds
+        cache = self.out / "tokens"
+        if world.first:
+            open_tokens(options.data, spec, cache)
+        world.wait()
+        rows = options.batch // world.size
+        tokens = open_tokens(options.data, spec, cache, make=False)
+        self.streams = Streams(tokens, options.batch, options.window, world.rank * rows, (world.rank + 1) * rows)
+        self.valid = open_tokens([options.valid], spec, cache, make=world.first) if options.valid and world.first else None
+        config = MosscConfig.from_spec(spec, balance_loss=options.balance, z_loss=options.z_loss)
+        self.model = MosscForCausalLM(config)
+        if options.init:
+            self.model.load_state_dict(load_file(options.init))
+        elif options.seed:
+            self.model.draw_fresh(options.seed)
+        self.model.to(world.device)
+        if options.checkpointing:
+            self.model.gradient_checkpointing_enable()
+        if options.compile:
+            for layer in self.model.blocks:
+                layer.compile()
+        self.module = wrap(self.model, world, options.parallel)
+        self.optimizers = optimizers.make(self.model, options.optimizer, options.muon_lr, options.lr, options.decay)
+        self._whole = whole.StateDictOptions(full_state_dict=True, cpu_offload=True, broadcast_from_rank0=world.size > 1)
+        self.caches: list[MosscCache | None] = [None] * options.accumulate
+        self.progress = Progress()
+        self._load()
+        self.begun = time.monotonic() - self.progress.seconds
+        self.metrics = Metrics(self.out, self.progress.steps, world.first)
+
+    @property
+    def tokens(self) -> int:
+        return self.progress.steps * self.options.batch * self.options.window
+
+    def done(self) -> float:
+        """The share of the run that is over; the first process's clock counts."""
+        o = self.options
+        self.progress.seconds = self.world.agree(time.monotonic() - self.begun)
+        return max(self.progress.seconds / 60 / o.minutes, self.tokens / o.tokens, self.progress.steps / o.steps)
+
+    # ---- files
+
+    def save(self) -> None:
+        """RUN/run.pt and what other commands take; each appears as a whole, run.pt last."""
+        weights = whole.get_model_state_dict(self.model, options=self._whole)
+        moments = [whole.get_optimizer_state_dict(self.model, o, options=self._whole) for o in self.optimizers]
+        states = self.world.gather([cache and (cache.states, cache.position) for cache in self.caches])
+        if self.world.first:
+            weights = {name: value.contiguous() for name, value in weights.items()}
+            replace(self.out / "model.safetensors", lambda file: file.write(save(weights, {"format": "pt"})))
+            self.model.config.save_pretrained(self.out)
+            self.model.config.write_spec(self.out)
+            held = {"hash": self.spec.hash, "weights": weights, "moments": moments, "states": states, "progress": asdict(self.progress)}
+            replace(self.out / "run.pt", lambda file: torch.save(held, file))
+        self.world.wait()
+
+    def _load(self) -> None:
+        path = self.out / "run.pt"
+        if not path.exists():
+            return
+        held = torch.load(path, map_location="cpu", weights_only=False)
+        if held["hash"] != self.spec.hash:
+            raise ValueError(f"{path} is a run of another spec: give another -o, or remove it")
+        whole.set_model_state_dict(self.model, held["weights"], options=self._whole)
+        for o, moments in zip(self.optimizers, held["moments"], strict=True):
+            whole.set_optimizer_state_dict(self.model, o, moments, options=self._whole)
+        self.progress = Progress(**held["progress"])
+        if len(held["states"]) == self.world.size and len(held["states"][0]) == self.options.accumulate:
+            for i, state in enumerate(held["states"][self.world.rank]):
+                self.caches[i] = state and self._cache(*state)
+
+    def _cache(self, states, position: int) -> MosscCache:
+        cache = MosscCache(len(self.model.blocks))
+        cache.states, cache.position = states, position
+        cache._each(lambda v: v.to(self.world.device))
+        return cache
+
+
+def _words(entry: dict):
+    """The kinds in an entry of a resolved stack."""
+    for word, value in entry.items():
+        if word == "parallel":
+            yield from (kind for branch in value for kind in _words(branch))
+        elif word != "name":
+            yield word
+
+
+class Stop:
+    """Whether a signal asked the run to end after its present step."""
+
+    def __init__(self):
+        self.signal = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._take)
+
+    def _take(self, number, frame) -> None:
+        self.signal = number

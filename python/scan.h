@@ -1,0 +1,43 @@
+/* The selective scan of mamba1 for training on CPUs, forward and back (python/mossc/torch/native.py). Of the extension mossc._native alone.
+ *
+ * Each token t chooses K of E experts, each of which has a state; those of the others stay as they are:
+ *
+ *     s_e <- exp(dt[t][k] A_e) s_e + (dt[t][k] x[t]) B[t][k]        y[t] = sum over k of gate[t][k] (s_e . C[t][k])
+ *
+ * All arrays are row-major and float32, and belong to the caller. */
+#ifndef MOSSC_PYTHON_SCAN_H
+#define MOSSC_PYTHON_SCAN_H
+
+#include <stdint.h>
+
+typedef struct MosscScan {
+    int64_t batch, length, chosen, experts, inner, states; /* B, T, K, E, I, N */
+    int64_t tables; /* of A: E, or 1 for all */
+    const float *x; /* [B][T][I] */
+    const float *dt; /* [B][T][K][I] */
+    const float *b, *c; /* [B][T][K][N] */
+    const int64_t *index; /* [B][T][K]; NULL: E = K = 1 */
+    const float *gate; /* [B][T][K]; NULL: 1 */
+    const float *a; /* [tables][I][N] */
+    const float *start; /* [B][E][I][N] */
+} MosscScan;
+
+/* What one call computes: some sequences, some channels. */
+typedef struct MosscScanPart {
+    int64_t first_sequence, end_sequence, first_channel, end_channel; /* channels: first is a multiple of 16, end too or I */
+} MosscScanPart;
+
+/* Where gradients go: x, dt and start are written, the others added to. Those that several parts would add to need memory for each. */
+typedef struct MosscScanGradients {
+    float *x, *dt, *start;
+    float *b, *c, *gate; /* gate may be NULL; parts of the same sequences add */
+    float *a; /* all parts add */
+} MosscScanGradients;
+
+/* y [B][T][I] and last [B][E][I][N]. 0: no memory. */
+int mossc_scan_forward(const MosscScan *scan, const MosscScanPart *part, float *y, float *last);
+/* gy [B][T][I], g_last [B][E][I][N]: of the results. 0: no memory. */
+int mossc_scan_back(const MosscScan *scan, const MosscScanPart *part, const float *gy, const float *g_last,
+                    const MosscScanGradients *out);
+
+#endif
