@@ -37,7 +37,8 @@ bool cg_linear_in_tiles(const CgLinear *m) { return m->c->form == CG_MANY || (m-
  * 64: the scales of their sums take registers beside them. */
 static int rows_of_tile(const Tiles *t) {
     const PgKernel *k = t->k;
-    int rows = k->rounds ? 64 : 128;
+    bool fits = CG_CUDA_HELD + SLOTS * 128 * 64 <= t->c->target->shared; /* the sums of 128 rows: not on sm_75 */
+    int rows = k->rounds || !fits ? 64 : 128;
     uint64_t planes = k->y_layout == PG_PLANES ? (uint64_t)k->E : k->select == PG_CHOSEN ? (uint64_t)k->k : 1;
     while (rows > 32) {
         bool enough = t->groups * planes * (uint64_t)(TYPICAL_ROWS / rows) >= (uint64_t)t->c->target->multiprocessors;

@@ -376,13 +376,42 @@ template <class W, u32 ROWS> struct Fetch {
     }
 };
 
-/* By tensor cores: a warp has four slots and a quarter of the rows. */
-template <class W, u32 ROWS, bool FAST> struct TensorTile {
+/* The sums of tiles by tensor cores: a warp has four slots and a quarter of the rows. */
+template <u32 ROWS> struct WarpSums {
     enum { COUNT = ROWS / 32 /* of eight rows */ };
     float4 acc[2][COUNT][2];
 
     METHOD u32 first_slot() const { return threadIdx.x / 32 % 2 * 4; }
     METHOD u32 first_row() const { return threadIdx.x / 64 * (ROWS / 4); }
+    METHOD void put(float4 *sums) {
+#pragma unroll
+        for (u32 p = 0; p < 2; p++) {
+#pragma unroll
+            for (u32 n = 0; n < COUNT; n++)
+                put_8_rows(sums + (first_slot() + 2 * p) * (ROWS * 4), ROWS, first_row() + 8 * n, acc[p][n]);
+        }
+    }
+};
+
+/* And without: a warp has two slots and half of the rows, a lane a quad of each with every eighth of these rows. */
+template <u32 ROWS> struct LaneSums {
+    enum { COUNT = ROWS / 16 };
+    float4 acc[2][COUNT];
+
+    METHOD u32 first_slot() const { return threadIdx.x / 32 % 4 * 2; }
+    METHOD u32 row(u32 i) const { return threadIdx.x / 128 * (ROWS / 2) + threadIdx.x % 32 / 4 + 8 * i; }
+    METHOD void put(float4 *sums) {
+#pragma unroll
+        for (u32 s = 0; s < 2; s++) {
+#pragma unroll
+            for (u32 i = 0; i < COUNT; i++) sums[(first_slot() + s) * (ROWS * 4) + swizzled(row(i), threadIdx.x % 4)] = acc[s][i];
+        }
+    }
+};
+
+template <class W, u32 ROWS, bool FAST> struct TensorTile : WarpSums<ROWS> {
+    typedef WarpSums<ROWS> Sums;
+    using Sums::acc, Sums::first_slot, Sums::first_row;
 
     template <class Fetching> METHOD void prepare(const Fetching &fetch, Stage<W, ROWS> *stage) { fetch.template round<FAST>(stage); }
 
@@ -399,7 +428,7 @@ template <class W, u32 ROWS, bool FAST> struct TensorTile {
                 a[i / QUADS][i % QUADS] = slot[swizzled(line_of_lane(half * QUADS + i % QUADS), q)];
             }
 #pragma unroll
-            for (u32 n = 0; n < COUNT; n++) {
+            for (u32 n = 0; n < Sums::COUNT; n++) {
                 const uint4 b = stage->x[half][(first_row() + 8 * n) * 4 + lane];
 #pragma unroll
                 for (u32 p = 0; p < 2; p++) multiply_8_rows<W>(acc[p][n], a[p][0], a[p][1], a[p][QUADS - 2], a[p][QUADS - 1], b);
@@ -409,22 +438,13 @@ template <class W, u32 ROWS, bool FAST> struct TensorTile {
 
     METHOD void put(float4 *sums) {
         MMA_DONE();
-#pragma unroll
-        for (u32 p = 0; p < 2; p++) {
-#pragma unroll
-            for (u32 n = 0; n < COUNT; n++)
-                put_8_rows(sums + (first_slot() + 2 * p) * (ROWS * 4), ROWS, first_row() + 8 * n, acc[p][n]);
-        }
+        Sums::put(sums);
     }
 };
 
-/* In float: a warp has two slots and half of the rows, a lane a quad of each with every eighth of these rows. */
-template <class W, u32 ROWS> struct FloatTile {
-    enum { COUNT = ROWS / 16 };
-    float4 acc[2][COUNT];
-
-    METHOD u32 first_slot() const { return threadIdx.x / 32 % 4 * 2; }
-    METHOD u32 row(u32 i) const { return threadIdx.x / 128 * (ROWS / 2) + threadIdx.x % 32 / 4 + 8 * i; }
+template <class W, u32 ROWS> struct FloatTile : LaneSums<ROWS> {
+    typedef LaneSums<ROWS> Sums;
+    using Sums::acc, Sums::first_slot, Sums::row;
 
     template <class Fetching> METHOD void prepare(const Fetching &, Stage<W, ROWS> *) {}
 
@@ -436,20 +456,12 @@ template <class W, u32 ROWS> struct FloatTile {
             for (u32 s = 0; s < 2; s++)
                 W::four_k(stage->w + (first_slot() + s) * W::CHUNK_QUADS, fourth, threadIdx.x % 4, w[s]);
 #pragma unroll
-            for (u32 i = 0; i < COUNT; i++) {
+            for (u32 i = 0; i < Sums::COUNT; i++) {
                 const float4 x = *(const float4 *)&stage->x[fourth / 4][row(i) * 4 + fourth % 4];
 #pragma unroll
                 for (u32 s = 0; s < 2; s++)
                     acc[s][i] = fma4(x.w, w[s][3], fma4(x.z, w[s][2], fma4(x.y, w[s][1], fma4(x.x, w[s][0], acc[s][i]))));
             }
-        }
-    }
-
-    METHOD void put(float4 *sums) {
-#pragma unroll
-        for (u32 s = 0; s < 2; s++) {
-#pragma unroll
-            for (u32 i = 0; i < COUNT; i++) sums[(first_slot() + s) * (ROWS * 4) + swizzled(row(i), threadIdx.x % 4)] = acc[s][i];
         }
     }
 };

@@ -161,13 +161,10 @@ template <class W> INLINE void add_8_rounded(float4 (&acc)[2], const Whole4 (&do
     acc[1].w = add_rounded<W>(acc[1].w, dots[1].w, s.d.w, s.m.w, e.y, sum.y);
 }
 
-/* By tensor cores: a warp has four slots and a quarter of the rows. */
-template <class W, u32 ROWS> struct IntegerTile {
-    enum { COUNT = ROWS / 32 /* of eight rows */ };
-    float4 acc[2][COUNT][2];
-
-    METHOD u32 first_slot() const { return threadIdx.x / 32 % 2 * 4; }
-    METHOD u32 first_row() const { return threadIdx.x / 64 * (ROWS / 4); }
+/* By tensor cores. */
+template <class W, u32 ROWS> struct IntegerTile : WarpSums<ROWS> {
+    typedef WarpSums<ROWS> Sums;
+    using Sums::acc, Sums::first_slot, Sums::first_row;
 
     template <class Fetching> METHOD void prepare(const Fetching &, RoundedStage<W, ROWS> *) {}
 
@@ -180,7 +177,7 @@ template <class W, u32 ROWS> struct IntegerTile {
             const Fragment a = W::held_fragment(chunk, t, quad_of_lane());
             const Scales s = W::held_scales(chunk, quad_of_lane());
 #pragma unroll
-            for (u32 n = 0; n < COUNT; n++) {
+            for (u32 n = 0; n < Sums::COUNT; n++) {
                 const u32 row = first_row() + 8 * n;
                 const float2 e = ((const float2 *)(stage->scales + row))[t], sum = ((const float2 *)(stage->scales + ROWS + row))[t];
                 Whole4 dots[2];
@@ -190,24 +187,12 @@ template <class W, u32 ROWS> struct IntegerTile {
             }
         }
     }
-
-    METHOD void put(float4 *sums) {
-#pragma unroll
-        for (u32 p = 0; p < 2; p++) {
-#pragma unroll
-            for (u32 n = 0; n < COUNT; n++)
-                put_8_rows(sums + (first_slot() + 2 * p) * (ROWS * 4), ROWS, first_row() + 8 * n, acc[p][n]);
-        }
-    }
 };
 
-/* By products of four bytes: a warp has two slots and half of the rows, a lane a quad of each with every eighth of these rows. */
-template <class W, u32 ROWS> struct DotTile {
-    enum { COUNT = ROWS / 16 };
-    float4 acc[2][COUNT];
-
-    METHOD u32 first_slot() const { return threadIdx.x / 32 % 4 * 2; }
-    METHOD u32 row(u32 i) const { return threadIdx.x / 128 * (ROWS / 2) + threadIdx.x % 32 / 4 + 8 * i; }
+/* By products of four bytes. */
+template <class W, u32 ROWS> struct DotTile : LaneSums<ROWS> {
+    typedef LaneSums<ROWS> Sums;
+    using Sums::acc, Sums::first_slot, Sums::row;
 
     template <class Fetching> METHOD void prepare(const Fetching &, RoundedStage<W, ROWS> *) {}
 
@@ -217,19 +202,11 @@ template <class W, u32 ROWS> struct DotTile {
             const typename W::Group g = W::held(stage->w + (first_slot() + s) * W::CHUNK_QUADS, threadIdx.x % 4);
             const Scales scales = W::scales(g);
 #pragma unroll
-            for (u32 i = 0; i < COUNT; i++) {
+            for (u32 i = 0; i < Sums::COUNT; i++) {
                 const u32 r = row(i);
                 acc[s][i] = add_rounded4<W>(acc[s][i], W::dots(g, stage->p[2 * r], stage->p[2 * r + 1]), scales, stage->scales[r],
                                             stage->scales[ROWS + r]);
             }
-        }
-    }
-
-    METHOD void put(float4 *sums) {
-#pragma unroll
-        for (u32 s = 0; s < 2; s++) {
-#pragma unroll
-            for (u32 i = 0; i < COUNT; i++) sums[(first_slot() + s) * (ROWS * 4) + swizzled(row(i), threadIdx.x % 4)] = acc[s][i];
         }
     }
 };

@@ -208,28 +208,15 @@ class MosscLM(TemplateLM):
         return int(options.get("max_gen_toks", options.get("max_tokens", self.max_gen_toks)))
 
     def _generate(self, state: mossc.State, options: dict) -> str:
-        """The most probable token each time, until a text of `until`, the end of text, or as many as there may be."""
-        if options.get("do_sample") and float(options.get("temperature") or 0) > 0:
-            raise ValueError("generate_until: sampling is not offered here; set do_sample=false or temperature=0")
+        """What follows a state that has logits, until a text of `until`, an end of text, or as many tokens as there may be: the most
+        probable one each time, unless the task wants to sample."""
         until = options.get("until") or []
         stops = [text for text in ([until] if isinstance(until, str) else until) if text]
-        ends, text, longest = set(self._tokens.ends), "", max((len(stop) for stop in stops), default=0)
-        with mossc.Decoder(self._tokens) as decoder:
-            for _ in range(self._most(options)):
-                token = int(state.logits.argmax())
-                if token in ends:
-                    break
-                begin = max(0, len(text) - longest)
-                text += decoder.add(token)
-                found = [at for stop in stops if (at := text.find(stop, begin)) >= 0]
-                if found:
-                    return text[: min(found)]
-                if self.model.max_positions and state.position >= self.model.max_positions:
-                    break
-                self.model.feed(state, [token])
-            text += decoder.end()
-        found = [at for stop in stops if (at := text.find(stop)) >= 0]
-        return text[: min(found)] if found else text
+        sampled = bool(options.get("do_sample")) and float(options.get("temperature", 1)) > 0
+        pieces = self.model.generate(state=state, max_tokens=self._most(options), stop=stops, temperature=float(options.get("temperature", 1)) if sampled else 0,
+                                     top_k=int(options.get("top_k", 0)), top_p=float(options.get("top_p", 1)), min_p=float(options.get("min_p", 0)),
+                                     repeat_penalty=float(options.get("repetition_penalty", 1)), seed=int(options.get("seed", 0)))
+        return pieces.text()
 
 
 def main() -> None:

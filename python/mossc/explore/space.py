@@ -3,8 +3,6 @@ import math
 
 import optuna
 
-from mossc.explore.errors import ExploreError
-
 
 def _value(text: str):
     """The value of an axis as a parameter: a number where it is one."""
@@ -52,8 +50,6 @@ class Space:
         wanted = {*self.objectives, *self.budgets}
         self.timed = self.host is not None and bool(wanted & self.on_device)
         self.judged = self.command is not None
-        if not self.judged and "quality" in self.objectives and not summary.get("quality_file", True):
-            raise ExploreError("quality is an objective, and the space does not say where it comes from")
 
     def params(self, index: int) -> dict:
         """The parameters of a point."""

@@ -294,6 +294,21 @@ def test_quality_is_asked_once_for_a_spec(m):
         assert explore.json("merge", "-o", "out")["measured"] == len(rows)
 
 
+def test_quality_comes_from_a_file(m):
+    with exploring(m) as explore:
+        m.run("explore", "space.yaml", "-o", "first")
+        rows = rows_of(m.directory / "first" / "points.csv")
+        m.file("quality.csv", "spec_hash,quality\n" + "".join(f"{row['spec_hash']},{number}\n" for number, row in enumerate(rows[1:])))
+        text = (m.directory / "space.yaml").read_text()
+        m.file("space.yaml", text[: text.index("quality: {")] + "quality: {file: quality.csv}\n")
+        explore.json("create", "space.yaml", "-o", "out")
+        explore.run("work", "-o", "elsewhere")
+        trials = {trial.user_attrs["index"]: trial for trial in explore.study().get_trials()}
+        assert {int(row["index"]): trials[int(row["index"])].values[0] for row in rows[1:]} == {int(row["index"]): number for number, row in enumerate(rows[1:])}
+        missing = trials[int(rows[0]["index"])]
+        assert missing.state == TrialState.FAIL and missing.user_attrs["error"] == f"quality is not known of spec {rows[0]['spec_hash']}"
+
+
 def test_failed_trials_are_kept_and_retried(m):
     with exploring(m, command="sh -c 'test -e $RUNS || exit 7; echo 5'") as explore:
         explore.json("create", "space.yaml", "-o", "out", "--trials", 4)
