@@ -103,7 +103,7 @@ def test_mistakes_have_messages_and_exit_codes(m):
     train(m, *SMALL, "-o", "run", status=2)
     assert "no_such" in train(m, "spec.yaml", "--data", "no_such.txt", "-o", "run", "--steps", 1, status=1)
     m.file("wrong.yaml", PLAIN.replace("d_ff", "dff"))
-    assert "wrong.yaml:9" in train(m, "wrong.yaml", "--data", "text.txt", "-o", "run", "--steps", 1, status=1)
+    assert "wrong.yaml:8" in train(m, "wrong.yaml", "--data", "text.txt", "-o", "run", "--steps", 1, status=1)
 
 
 if __name__ == "__main__":
