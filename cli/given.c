@@ -31,9 +31,8 @@ static const char *directory_of(DrBuild *build, const DrBuildOptions *options) {
     }
     const ImOptions import = {.input = options->spec, .threads = (int)options->threads, .progress = options->progress};
     bool made;
-    int use;
     const uint64_t most_bytes = dr_models_most_bytes(&build->diags);
-    const char *directory = im_cached(&import, most_bytes, &build->arena, &made, &use, &build->diags);
+    const char *directory = im_cached(&import, most_bytes, &build->arena, &made, &build->diags);
     if (!directory)
         su_note(&build->diags, su_file_span(&build->diags, options->spec), NULL,
                 "to import it with other options: mossc import %s -o DIR [options], then mossc run DIR", options->spec);

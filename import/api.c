@@ -1,6 +1,5 @@
 /* mossc/mossc.h: models of others. */
 #include <string.h>
-#include <unistd.h>
 
 #include "driver/api.h"
 #include "driver/cache_directory.h"
@@ -33,12 +32,7 @@ static bool read_options(const MosscImportOptions *o, ImOptions *out, SuDiags *d
 /* The directory that was made; NULL after errors. */
 static const char *import_it(const ImOptions *options, SuArena *arena, SuDiags *diags) {
     bool made;
-    if (!options->output) {
-        int use;
-        const char *directory = im_cached(options, dr_models_most_bytes(diags), arena, &made, &use, diags);
-        if (use >= 0) close(use); /* it was used last, so that others are removed before it */
-        return directory;
-    }
+    if (!options->output) return im_cached(options, dr_models_most_bytes(diags), arena, &made, diags);
     ImReport report;
     made = im_import(options, &report, diags);
     im_report_free(&report);

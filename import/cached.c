@@ -103,14 +103,25 @@ static bool make(const ImOptions *options, const char *output, bool *out_made, S
     ImReport report;
     const size_t count = diags->count, errors = diags->errors;
     own.output = output;
-    own.verify = false;
-    *out_made = im_import(&own, &report, diags);
+    const bool ok = im_import(&own, &report, diags);
+    *out_made = ok && report.classes.count > 0;
     im_report_free(&report);
-    if (*out_made) return true;
+    if (ok) return true;
     if (!im_is_imported(output)) return false;
     diags->count = count;
     diags->errors = errors;
     return true;
+}
+
+/* Whether one that was there is what the checkpoint makes. */
+static bool verify(const ImOptions *options, const char *output, SuDiags *diags) {
+    ImOptions own = *options;
+    ImReport report;
+    own.output = output;
+    const bool ok = im_import(&own, &report, diags);
+    im_report_free(&report);
+    if (!ok) su_note(diags, su_file_span(diags, output), NULL, "remove this directory, and the model is imported anew");
+    return ok;
 }
 
 static const char *output_of(const ImOptions *options, const char *cache, SuArena *arena, SuDiags *diags) {
@@ -127,22 +138,29 @@ static const char *output_of(const ImOptions *options, const char *cache, SuAren
     return output;
 }
 
-const char *im_cached(const ImOptions *options, uint64_t most_bytes, SuArena *arena, bool *out_made, int *out_use, SuDiags *diags) {
+const char *im_cached(const ImOptions *options, uint64_t most_bytes, SuArena *arena, bool *out_made, SuDiags *diags) {
     const char *cache = dr_model_directory(arena);
+    bool used = false;
     *out_made = false;
-    *out_use = -1;
     if (!cache) {
         dr_no_cache_directory(diags);
         return NULL;
     }
     const char *output = output_of(options, cache, arena, diags);
     if (!output) return NULL;
-    for (int i = 0; i < MOST_TRIES; i++) { /* it may be removed before it is used */
-        if (im_is_imported(output) && (*out_use = su_directory_use(output)) >= 0) break;
+    for (int i = 0; !used && i < MOST_TRIES; i++) { /* it may be removed before it is used */
+        *out_made = false;
         make_parents(arena, cache);
         if (!im_is_imported(output) && !make(options, output, out_made, diags)) return NULL;
+        used = su_directory_use(output);
     }
-    if (*out_use >= 0) su_directory_touch(*out_use);
+    if (!used) {
+        su_error(diags, su_file_span(diags, output), "raise $MOSSC_MODELS_SIZE",
+                 "other processes remove the imported model before it can be used");
+        return NULL;
+    }
+    if (options->verify && !*out_made && !verify(options, output, diags)) return NULL;
+    su_directory_touch(output);
     if (*out_made) im_cached_prune(cache, 0, most_bytes);
     return output;
 }

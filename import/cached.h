@@ -12,10 +12,10 @@ bool im_is_checkpoint(const char *path);
 bool im_is_imported(const char *path);
 
 /* The directory of what options->input was imported to, in the arena; it is imported first where it is not there: then *out_made is true. The
- * same files, by path, size and time, give the same directory. options->output is not looked at. *out_use says that it is used, so that
- * nobody removes it (su_directory_use): the caller closes it when it is done. After an import others are removed until all take
- * most_bytes or less. NULL after errors. */
-const char *im_cached(const ImOptions *options, uint64_t most_bytes, SuArena *arena, bool *out_made, int *out_use, SuDiags *diags);
+ * same files, by path, size and time, give the same directory. options->output is not looked at. With options->verify one that was there is
+ * held against the checkpoint. It is used until the process ends, so that nobody removes it (su_directory_use). After an import others are
+ * removed until all take most_bytes or less. NULL after errors. */
+const char *im_cached(const ImOptions *options, uint64_t most_bytes, SuArena *arena, bool *out_made, SuDiags *diags);
 
 /* ---- all that is there (cached_list.c) */
 

@@ -1,6 +1,7 @@
 #include "import/import.h"
 
 #include <string.h>
+#include <sys/stat.h>
 
 #include "import/cached.h"
 #include "import/generation.h"
@@ -64,8 +65,12 @@ static bool verify_text(Job *job, const char *directory, const Text *t) {
     const char *path = su_printf(&arena, "%s/%s", directory, t->name);
     char *text;
     size_t size;
+    struct stat st;
     bool ok = !t->text || su_read_file(&arena, path, LONGEST_TEXT, &text, &size, job->diags);
-    if (ok && t->text && (size != t->size || memcmp(text, t->text, size) != 0))
+    if (!t->text && lstat(path, &st) == 0)
+        ok = su_error(job->diags, su_file_span(job->diags, path), "remove it, or give the options that it was imported with",
+                      "the checkpoint makes no such file");
+    else if (ok && t->text && (size != t->size || memcmp(text, t->text, size) != 0))
         ok = su_error(job->diags, su_file_span(job->diags, path), "give the options that it was imported with",
                       "this is not what the checkpoint makes");
     su_diags_keep(job->diags);

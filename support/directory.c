@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,16 +106,51 @@ static bool is_there(int fd, const char *path) {
     return fstat(fd, &ours) == 0 && lstat(path, &there) == 0 && ours.st_ino == there.st_ino && ours.st_dev == there.st_dev;
 }
 
-int su_directory_use(const char *path) {
-    const int fd = open_directory(AT_FDCWD, path);
-    if (fd < 0) return -1;
-    while (flock(fd, LOCK_SH) != 0 && errno == EINTR) {}
-    if (is_there(fd, path)) return fd;
-    close(fd);
-    return -1;
+/* Open until the process ends, each with its lock. */
+static pthread_mutex_t used_lock = PTHREAD_MUTEX_INITIALIZER;
+static int *used; /* [n_used] */
+static size_t n_used, used_capacity;
+
+static bool is_used(const char *path) {
+    for (size_t i = 0; i < n_used; i++)
+        if (is_there(used[i], path)) return true;
+    return false;
 }
 
-void su_directory_touch(int use) { futimens(use, NULL); }
+/* Without memory it stays open all the same, and is opened once more the next time. */
+static void note_used(int fd) {
+    if (n_used == used_capacity) {
+        const size_t capacity = used_capacity ? 2 * used_capacity : 8;
+        int *grown = su_malloc_with(NULL, 0, capacity * sizeof *used); /* of no guard */
+        if (!grown) return;
+        if (n_used) memcpy(grown, used, n_used * sizeof *used);
+        su_free(used);
+        used = grown;
+        used_capacity = capacity;
+    }
+    used[n_used++] = fd;
+}
+
+static bool begin_use(const char *path) {
+    const int fd = open_directory(AT_FDCWD, path);
+    if (fd < 0) return false;
+    while (flock(fd, LOCK_SH) != 0 && errno == EINTR) {}
+    if (!is_there(fd, path)) {
+        close(fd);
+        return false;
+    }
+    note_used(fd);
+    return true;
+}
+
+bool su_directory_use(const char *path) {
+    pthread_mutex_lock(&used_lock);
+    const bool ok = is_used(path) || begin_use(path);
+    pthread_mutex_unlock(&used_lock);
+    return ok;
+}
+
+void su_directory_touch(const char *path) { utimensat(AT_FDCWD, path, NULL, AT_SYMLINK_NOFOLLOW); }
 
 bool su_directory_remove(const char *path) {
     SuArena arena = {0};

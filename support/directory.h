@@ -31,11 +31,12 @@ void su_directory_abort(SuDirectory *directory, SuDiags *diags);
 
 /* ---- directories that processes share: made whole, then only read or removed, never while somebody uses them */
 
-/* Says that a directory is used, until what is returned is closed or the process ends; waits for whoever removes it. -1: it is not there, or
- * not any more. Where the file system has no locks, nothing is ever removed either. */
-int su_directory_use(const char *path);
+/* Says that a directory is used, until the process ends; waits for whoever removes it. One that is used already stays so, with the one
+ * descriptor that it has. false: it is not there, or not any more. Where the file system has no locks, nothing is ever removed either.
+ * Any thread. */
+bool su_directory_use(const char *path);
 /* Marks one as used now, by its modification time. */
-void su_directory_touch(int use);
+void su_directory_touch(const char *path);
 /* Removes one with all that is in it, unless somebody uses it: then false. */
 bool su_directory_remove(const char *path);
 /* Removes what processes that were killed left in a directory of such directories. */

@@ -169,7 +169,7 @@ MOSSC_API MossError mossc_fresh_write(MosscSpec *spec, uint64_t seed, const char
 
 /* Rounds rows of K weights w[rows][K] to dtype "q8" or "q4" as loading does (docs/language.md, "Weights of 8 and 4 bits"): weight k of a
  * row is d[g]*q[k] - m[g], g = k / 32, where d*q and m are exact. q[rows][K], d and m [rows][(K + 31) / 32] are the caller's. MOSS_BAD_INPUT:
- * another dtype, no weights. MOSS_BAD_WEIGHTS: a weight is not finite, or too large for the dtype. */
+ * another dtype or NULL, no weights, or more than memory can hold. MOSS_BAD_WEIGHTS: a weight is not finite, or too large for the dtype. */
 MOSSC_API MossError mossc_round_weights(const char *dtype, const float *w, int64_t rows, int64_t K, int8_t *q, float *d, float *m);
 
 /* ---- models of others (docs/import.md) */
@@ -180,7 +180,7 @@ typedef struct MosscImportOptions {
     const char *dtype; /* of the weights: "f32", "bf16", "q8", "q4"; NULL: as they are stored */
     const char *mamba3_a; /* "softplus", "heavy_tail"; NULL: not said */
     bool exact; /* f32 for all weights that no other dtype holds exactly */
-    bool verify; /* what was written is read back and held against the checkpoint */
+    bool verify; /* what was written is read back and held against the checkpoint; an output that is there is only that */
     int threads; /* 0: as many as the process may use CPUs */
     MossProgress progress; /* may be NULL */
     void *progress_context;
@@ -189,9 +189,14 @@ typedef struct MosscImportOptions {
 /* Whether a path names a checkpoint of others, by what is there: a folder with config.json and no spec.yaml, or a file that ends in ".gguf". */
 MOSSC_API bool mossc_is_checkpoint(const char *path);
 /* Makes the directory `output` of a checkpoint, with spec.yaml, model.safetensors, and where there are such tokenizer.json and
- * generation.yaml; it appears only when it is complete. output NULL: a directory of the cache, where it is found again. Which one it is
- * stands in *out_directory, which may be NULL; mossc_text_free frees it. options and diags may be NULL. MOSS_BAD_WEIGHTS: the
- * checkpoint, or an option. MOSS_BAD_INPUT: options->size. */
+ * generation.yaml; it appears only when it is complete. An `output` that is there is an error, but with options->verify one that an import
+ * made is held against the checkpoint and the options, and not changed: MOSS_OK says that every number and text is what they make.
+ *
+ * output NULL: a directory of the cache, where it is found again, and held against the checkpoint with options->verify. This process uses it
+ * until it ends, with one descriptor: no process removes it from the cache meanwhile, however small $MOSSC_MODELS_SIZE is.
+ *
+ * Which directory it is stands in *out_directory, which may be NULL; mossc_text_free frees it. options and diags may be NULL.
+ * MOSS_BAD_WEIGHTS: the checkpoint, an option, or an output that is not what they make. MOSS_BAD_INPUT: options->size. */
 MOSSC_API MossError mossc_import(const char *input, const char *output, const MosscImportOptions *options, MosscDiags *diags,
                                  char **out_directory);
 

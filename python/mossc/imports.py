@@ -17,8 +17,9 @@ def import_model(source: str | os.PathLike, output: str | os.PathLike | None = N
     """Makes a directory with spec.yaml, model.safetensors and texts of a checkpoint of others: a folder or a GGUF file, as `mossc import`.
 
     output: the directory; None: one in the cache, where the same files are found again. dtype: "f32", "bf16", "q8", "q4"; None: as stored.
-    exact: f32 for what no other dtype holds exactly. verify: what was written is read back and compared. mamba3_a: "softplus" or
-    "heavy_tail". MosscError: the checkpoint is not understood."""
+    exact: f32 for what no other dtype holds exactly. verify: what was written is read back and compared; a directory that an earlier import
+    made is compared and left as it is. mamba3_a: "softplus" or "heavy_tail". A directory of the cache is used until this process ends: it is
+    not removed from the cache meanwhile. MosscError: the checkpoint is not understood, or the directory is not what it makes."""
     texts = [ffi.new("char[]", text.encode()) if text else ffi.NULL for text in (dtype, mamba3_a)]
     options = struct("MosscImportOptions", dtype=texts[0], mamba3_a=texts[1], exact=exact, verify=verify, threads=threads)
     out = ffi.new("char **")

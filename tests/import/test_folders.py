@@ -669,6 +669,13 @@ def test_verify_holds_texts_and_options_too(m):
     assert "spec.yaml: error" in m.error("import", "mistral-a", "-o", "out", "--verify", "--dtype", "q8")
     m.file("out/spec.yaml", spec)
     m.run("import", "mistral-a", "-o", "out", "--verify", "--dtype", "q8")
+    made = {path.name for path in (m.directory / "out").iterdir()}
+    absent = {"tokenizer.json", "generation.yaml"} - made
+    assert absent
+    for name in absent:
+        m.file(f"out/{name}", "{}")
+        assert f"{name}: error: the checkpoint makes no such file" in m.error("import", "mistral-a", "-o", "out", "--verify", "--dtype", "q8")
+        (m.directory / "out" / name).unlink()
     change(m.directory / "mistral-a", sliding_window=2)  # another model by now
     assert "spec.yaml: error" in m.error("import", "mistral-a", "-o", "out", "--verify", "--dtype", "q8")
 

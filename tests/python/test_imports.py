@@ -1,4 +1,6 @@
 """Models of others: mossc.import_model and paths of folders, with the results of `mossc import`."""
+import os
+import shutil
 import sys
 
 import numpy as np
@@ -48,6 +50,33 @@ def test_options_of_an_import_are_those_of_the_program(m):
     assert error.code == "bad_weights" and not (m.directory / "no").exists()
     error = raises(mossc.MosscError, mossc.import_model, m.directory / "nothing", m.directory / "no")
     assert "nothing" in str(error)
+
+
+def test_a_model_of_the_cache_stays_and_is_verified(m):
+    folder, before = folder_of(m), dict(os.environ)
+    m.kernels = m.directory / "cache"
+    os.environ.update(MOSSC_CACHE_DIR=str(m.kernels), MOSSC_MODELS_SIZE="0")
+    try:
+        made = mossc.import_model(folder)
+        assert mossc.import_model(folder, verify=True) == made
+        descriptors = [os.path.realpath(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd")]
+        assert descriptors.count(os.path.realpath(made)) == 1
+        assert m.json("cache", "--keep-size", "0", "--json")["removed_models"] == 0 and made.is_dir()
+        shutil.copytree(folder, m.directory / "second")
+        mossc.import_model(m.directory / "second")  # there is no room for both, but the first is used
+        assert mossc.Model(made).logits([1, 2, 3]).size
+        weights = bytearray((made / "model.safetensors").read_bytes())
+        weights[-4] ^= 1
+        (made / "model.safetensors").write_bytes(weights)
+        error = raises(mossc.MosscError, mossc.import_model, folder, verify=True)
+        assert error.code == "bad_weights" and "checkpoint makes" in str(error), error
+        assert mossc.import_model(folder) == made  # it was not looked at
+        shutil.rmtree(made)
+        assert mossc.import_model(folder) == made == mossc.import_model(folder, verify=True)
+        assert m.json("cache", "--keep-size", "0", "--json")["removed_models"] == 0 and made.is_dir()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def test_generation_yaml_gives_the_defaults(m):
