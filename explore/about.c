@@ -57,7 +57,7 @@ cJSON *ex_about_point(const ExStudy *study, ExScratch *scratch, uint64_t index, 
     const char *why;
     const ExExpr *where;
     if (index >= space->n_indices) {
-        ex_no_such_point(space, index, diags);
+        ex_no_such_point(space, index, (SuSpan){0}, diags);
         return NULL;
     }
     cJSON *out = cJSON_CreateObject();

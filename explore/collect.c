@@ -2,7 +2,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "explore/lock.h"
 #include "explore/measured.h"
 #include "support/digest.h"
 #include "support/file.h"
@@ -16,30 +18,25 @@ typedef struct Line {
 
 typedef struct Collection {
     ExStudy *study;
+    int lock; /* of the study; -1: not taken */
     ExScratch *scratch;
+    char *line; /* that is being taken; cJSON's */
     SuArena arena;
     Line *lines;
     size_t n, capacity;
     SuDiags *diags;
 } Collection;
 
-/* Whether the line is of this spec; a line that failed may have no hash. */
+/* Whether the line is of this spec; a line that failed may have no hash. The space has the index. */
 static bool check_hash(Collection *c, uint64_t index, const cJSON *line, SuSpan span) {
     const cJSON *hash = cJSON_GetObjectItemCaseSensitive(line, "spec_hash");
-    const ExSpace *space = &c->study->space;
-    uint32_t choices[EX_MAX_AXES];
-    ExValue values[EX_MAX_AXES], derived[EX_MAX_RULES];
-    const char *why;
-    const ExExpr *where;
-    ExCost cost;
+    ExPriced priced;
     SuDigest digest;
     char hex[SU_HEX];
     if (!hash && cJSON_HasObjectItem(line, "error")) return true;
     if (!cJSON_IsString(hash)) return su_error(c->diags, span, NULL, "a line without 'spec_hash'");
-    if (index >= space->n_indices) return ex_no_such_point(space, index, c->diags);
-    ex_choices(space, index, choices);
-    bool known = ex_point(space, choices, values, derived, &why, &where) == EX_POINT &&
-                 ex_cost(c->scratch, choices, derived, &cost, &why) == EX_COSTED && ex_hash(c->scratch, digest.bytes);
+    bool known = ex_price(&c->study->space, c->scratch, index, &priced);
+    if (known) memcpy(digest.bytes, priced.hash, sizeof digest.bytes);
     if (known && strcmp(hash->valuestring, su_digest_hex(&digest, hex)) == 0) return true;
     return su_error(c->diags, span, NULL, "the line is of another space: this one's point %.0f has %s%s", (double)index,
                     known ? "spec_hash " : "no spec", known ? hex : "");
@@ -48,18 +45,18 @@ static bool check_hash(Collection *c, uint64_t index, const cJSON *line, SuSpan 
 /* For ex_lines_read; context is the collection. */
 static bool take_line(void *context, const cJSON *line, SuSpan span) {
     Collection *c = context;
-    const cJSON *index = cJSON_GetObjectItemCaseSensitive(line, "index");
-    if (!cJSON_IsNumber(index) || index->valuedouble < 0) return su_error(c->diags, span, NULL, "a line without 'index'");
-    if (!check_hash(c, (uint64_t)index->valuedouble, line, span)) return false;
-    char *text = cJSON_PrintUnformatted(line);
-    if (!text) return su_out_of_memory(c->diags, "for a measurement");
+    uint64_t index;
+    if (!ex_line_index(line, span, &index, c->diags)) return false;
+    if (index >= c->study->space.n_indices) return ex_no_such_point(&c->study->space, index, span, c->diags);
+    if (!check_hash(c, index, line, span)) return false;
+    c->line = cJSON_PrintUnformatted(line);
+    if (!c->line) return su_out_of_memory(c->diags, "for a measurement");
     c->lines = su_grow(&c->arena, c->lines, &c->capacity, c->n + 1, sizeof *c->lines);
-    c->lines[c->n] = (Line){.index = (uint64_t)index->valuedouble,
-                            .order = c->n,
-                            .failed = cJSON_HasObjectItem(line, "error"),
-                            .text = su_strdup(&c->arena, text)};
+    c->lines[c->n] =
+        (Line){.index = index, .order = c->n, .failed = cJSON_HasObjectItem(line, "error"), .text = su_strdup(&c->arena, c->line)};
     c->n++;
-    cJSON_free(text);
+    cJSON_free(c->line);
+    c->line = NULL;
     return true;
 }
 
@@ -87,23 +84,31 @@ static bool write_lines(Collection *c, size_t *out_measured, size_t *out_failed)
 }
 
 static bool collect_unguarded(Collection *c, const char *const *files, size_t n_files, size_t *out_measured, size_t *out_failed) {
-    ExCoster *coster = ex_study_coster(c->study, c->diags);
-    c->scratch = coster ? ex_scratch_create(coster) : NULL;
-    bool ok = c->scratch && ex_measured_read(c->study->directory, take_line, c, NULL, c->diags);
+    c->lock = ex_lock_study(c->study->directory, NULL, c->diags);
+    bool ok = c->lock >= 0 && ex_measured_read(c->study->directory, take_line, c, NULL, c->diags);
     for (size_t i = 0; i < n_files && ok; i++) ok = ex_lines_read(files[i], take_line, c, NULL, c->diags);
-    ok = ok && write_lines(c, out_measured, out_failed);
+    return ok && write_lines(c, out_measured, out_failed);
+}
+
+static void end_collection(Collection *c) {
+    cJSON_free(c->line);
     ex_scratch_free(c->scratch);
-    ex_coster_free(coster);
-    return ok;
+    if (c->lock >= 0) close(c->lock);
+    su_arena_free(&c->arena);
 }
 
 bool ex_collect(ExStudy *study, const char *const *files, size_t n_files, size_t *out_measured, size_t *out_failed,
                 SuDiags *diags) {
-    Collection c = {.study = study, .arena = SU_ARENA_FREE, .diags = diags};
+    Collection c = {.study = study, .lock = -1, .arena = SU_ARENA_FREE, .diags = diags};
+    ExCoster *coster = ex_study_coster(study, diags); /* it outlives the guard, as the scratch does */
+    c.scratch = coster ? ex_scratch_create(coster) : NULL;
     SuGuard guard;
-    if (SU_CAUGHT(&guard, diags, "collecting measurements")) return false;
-    bool ok = collect_unguarded(&c, files, n_files, out_measured, out_failed);
-    su_guard_end(&guard);
-    su_arena_free(&c.arena);
+    volatile bool ok = false;
+    if (c.scratch && !SU_CAUGHT(&guard, diags, "collecting measurements")) {
+        ok = collect_unguarded(&c, files, n_files, out_measured, out_failed);
+        su_guard_end(&guard);
+    }
+    end_collection(&c);
+    ex_coster_free(coster);
     return ok;
 }

@@ -301,6 +301,16 @@ bool ex_hash(ExScratch *s, uint8_t out[EX_HASH]) {
     return true;
 }
 
+bool ex_price(const ExSpace *space, ExScratch *scratch, uint64_t index, ExPriced *out) {
+    ExValue values[EX_MAX_AXES], derived[EX_MAX_RULES];
+    const char *why;
+    const ExExpr *where;
+    if (index >= space->n_indices) return false;
+    ex_choices(space, index, out->choices);
+    return ex_point(space, out->choices, values, derived, &why, &where) == EX_POINT &&
+           ex_cost(scratch, out->choices, derived, &out->cost, &why) == EX_COSTED && ex_hash(scratch, out->hash);
+}
+
 /* ---------------------------------------------------------------------------------------------- building */
 
 /* Why a build failed, as one of the coster's texts; the first error counts. */

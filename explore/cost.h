@@ -58,6 +58,16 @@ ExVerdict ex_cost(ExScratch *scratch, const uint32_t *choices, const ExValue *de
 bool ex_hash(ExScratch *scratch, uint8_t out[EX_HASH]);
 const SuDiags *ex_scratch_diags(const ExScratch *scratch);
 
+/* A point by its index, with its cost and the hash of its spec. */
+typedef struct ExPriced {
+    uint32_t choices[EX_MAX_AXES];
+    ExCost cost;
+    uint8_t hash[EX_HASH];
+} ExPriced;
+
+/* false: the space has no such index, or it is no point that has a cost. */
+bool ex_price(const ExSpace *space, ExScratch *scratch, uint64_t index, ExPriced *out);
+
 /* What the phases of one kind of kernel do together. */
 typedef struct ExKindWork {
     uint64_t phases;

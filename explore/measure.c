@@ -6,10 +6,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "driver/device.h"
+#include "explore/lock.h"
 #include "explore/measured.h"
 #include "explore/quality.h"
 #include "measure/explain.h"
@@ -26,8 +26,8 @@ typedef struct Session {
     const ExMeasureOptions *options;
     SuDiags *diags;
     SuArena arena;
-    int lines, lock; /* descriptors; -1: closed */
-    uint64_t *done;  /* [n_done] points that have a line, rising */
+    int lines, lock, study_lock; /* descriptors; -1: closed */
+    uint64_t *done; /* [n_done] points that have a line, rising */
     size_t n_done, done_capacity;
     size_t measured, failed;
 } Session;
@@ -45,18 +45,16 @@ static const char *lock_path(SuArena *arena) {
     return su_printf(arena, "%s/mossc-measure.lock", directory ? directory : "/tmp");
 }
 
-/* Waits, if another process measures. The file stays: removing it would let two in. */
+/* Waits, if another process measures. */
 static bool take_lock(Session *s) {
-    const char *path = lock_path(&s->arena);
-    s->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (s->lock < 0) return fail(s, path, "cannot open the lock of measurements");
-    if (flock(s->lock, LOCK_EX | LOCK_NB) == 0) return true;
-    dr_progress_begin(&s->options->progress, "waiting for another measurement on this machine", "", false);
-    int status;
-    do status = flock(s->lock, LOCK_EX);
-    while (status != 0 && errno == EINTR);
-    dr_progress_end(&s->options->progress);
-    return status == 0 || fail(s, path, "cannot take the lock of measurements");
+    s->lock = ex_lock(lock_path(&s->arena), "waiting for another measurement on this machine", &s->options->progress, s->diags);
+    return s->lock >= 0;
+}
+
+/* And if another process, of this machine or not, writes lines of this study. */
+static bool take_study(Session *s) {
+    s->study_lock = ex_lock_study(s->study->directory, &s->options->progress, s->diags);
+    return s->study_lock >= 0;
 }
 
 /* ---------------------------------------------------------------------------------------------- lines */
@@ -81,10 +79,10 @@ static void note_done(Session *s, uint64_t index) {
 /* For ex_measured_read; context is the session. */
 static bool take_line(void *context, const cJSON *line, SuSpan span) {
     Session *s = context;
-    const cJSON *index = cJSON_GetObjectItemCaseSensitive(line, "index");
-    if (!cJSON_IsNumber(index)) return su_error(s->diags, span, NULL, "a line without 'index'");
-    if (is_done(s, (uint64_t)index->valuedouble)) return true;
-    note_done(s, (uint64_t)index->valuedouble);
+    uint64_t index;
+    if (!ex_line_index(line, span, &index, s->diags)) return false;
+    if (is_done(s, index)) return true;
+    note_done(s, index);
     *(cJSON_HasObjectItem(line, "error") ? &s->failed : &s->measured) += 1;
     return true;
 }
@@ -305,7 +303,7 @@ static bool measure_unguarded(Session *s) {
     size_t n;
     if (!ex_candidates(s->study, (size_t)(s->device - s->study->devices), s->options, &s->arena, &points, &n, s->diags))
         return false;
-    if (!take_lock(s)) return false;
+    if (!take_lock(s) || !take_study(s)) return false;
     s->lines = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (s->lines < 0) return fail(s, path, "cannot open");
     return read_lines(s, path) && measure_all(s, path, points, n);
@@ -318,11 +316,13 @@ static Session begin_session(ExStudy *study, size_t device, const ExMeasureOptio
                      .diags = diags,
                      .arena = SU_ARENA_FREE,
                      .lines = -1,
-                     .lock = -1};
+                     .lock = -1,
+                     .study_lock = -1};
 }
 
 static void end_session(Session *s) {
     if (s->lines >= 0) close(s->lines);
+    if (s->study_lock >= 0) close(s->study_lock);
     if (s->lock >= 0) close(s->lock);
     su_arena_free(&s->arena);
 }

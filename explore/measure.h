@@ -10,7 +10,8 @@
  *   {"index": 18, "error": "…"}
  *
  * A process that is killed loses the point that it was at, and no other: run again, it goes on there. A point at which the process was
- * killed three times gets a line with that error. One process measures on a machine at a time (a lock); others wait. */
+ * killed three times gets a line with that error. One process measures on a machine at a time (a lock); others wait. So they do
+ * where another one, of another machine or by collecting, writes lines of the same study (explore/lock.h). */
 #ifndef MOSSC_EXPLORE_MEASURE_H
 #define MOSSC_EXPLORE_MEASURE_H
 

@@ -17,6 +17,16 @@ double ex_measured_number(const cJSON *object, const char *name) {
     return cJSON_IsNumber(item) ? item->valuedouble : NAN;
 }
 
+bool ex_line_index(const cJSON *line, SuSpan span, uint64_t *out_index, SuDiags *diags) {
+    const cJSON *index = cJSON_GetObjectItemCaseSensitive(line, "index");
+    if (!cJSON_IsNumber(index)) return su_error(diags, span, NULL, "a line without 'index'");
+    const double value = index->valuedouble;
+    if (!(value >= 0 && value < 0x1p64) || floor(value) != value)
+        return su_error(diags, span, NULL, "'index' is %.17g, which is no index of a point", value);
+    *out_index = (uint64_t)value;
+    return true;
+}
+
 static bool give_line(const char *text, size_t size, bool (*take)(void *, const cJSON *, SuSpan), void *context, SuSpan span,
                       SuDiags *diags) {
     static const SuJsonRules rules = {.part = "line", .depth = 8, .values = 1 << 20};
@@ -65,18 +75,23 @@ typedef struct Point {
 
 typedef struct Points {
     SuArena *arena;
+    SuDiags *diags;
     Point *items;
     size_t n, capacity;
 } Points;
 
 static bool take_point(void *context, const cJSON *line, SuSpan span) {
-    (void)span;
     Points *points = context;
+    uint64_t index;
     if (cJSON_HasObjectItem(line, "error")) return true;
+    if (!ex_line_index(line, span, &index, points->diags)) return false;
     points->items = su_grow(points->arena, points->items, &points->capacity, points->n + 1, sizeof *points->items);
-    points->items[points->n++] = (Point){(uint64_t)ex_measured_number(line, "index"), ex_measured_number(line, "prefill_ms"),
-                                         ex_measured_number(line, "decode_ms"),       ex_measured_number(line, "compile_ms"),
-                                         ex_measured_number(line, "code_bytes"),      ex_measured_number(line, "quality")};
+    points->items[points->n++] = (Point){index,
+                                         ex_measured_number(line, "prefill_ms"),
+                                         ex_measured_number(line, "decode_ms"),
+                                         ex_measured_number(line, "compile_ms"),
+                                         ex_measured_number(line, "code_bytes"),
+                                         ex_measured_number(line, "quality")};
     return true;
 }
 
@@ -104,23 +119,16 @@ typedef struct Table {
 static bool add_row(ExStudy *study, size_t device, ExScratch *scratch, const Point *point, Table *out, size_t number,
                     SuDiags *diags) {
     const ExSpace *space = &study->space;
-    uint32_t choices[EX_MAX_AXES];
-    ExValue values[EX_MAX_AXES], derived[EX_MAX_RULES];
-    const char *why;
-    const ExExpr *where;
-    ExCost cost;
-    uint8_t hash[EX_HASH];
-    ex_choices(space, point->index, choices);
-    if (point->index >= space->n_indices || ex_point(space, choices, values, derived, &why, &where) != EX_POINT ||
-        ex_cost(scratch, choices, derived, &cost, &why) != EX_COSTED || !ex_hash(scratch, hash))
+    ExPriced p;
+    if (!ex_price(space, scratch, point->index, &p))
         return su_error(diags, su_file_span(diags, study->directory), NULL,
                         "measurements.jsonl has a point that the space does not have");
-    put_times(&space->workload, point, cost.on_device[device]);
-    if (!isnan(point->quality)) cost.shared[EX_METRIC_QUALITY] = point->quality;
-    ex_csv_row(space, point->index, choices, study->devices[device].name, "measured", hash, &cost, device, &out->rows);
+    put_times(&space->workload, point, p.cost.on_device[device]);
+    if (!isnan(point->quality)) p.cost.shared[EX_METRIC_QUALITY] = point->quality;
+    ex_csv_row(space, point->index, p.choices, study->devices[device].name, "measured", p.hash, &p.cost, device, &out->rows);
     out->ends[number] = out->rows.size;
-    ExRival rival = ex_rival(space, &cost, device, number);
-    return !ex_within(space, &cost, device) || ex_front_add(&out->front, &rival) || su_out_of_memory(diags, "for a front");
+    ExRival rival = ex_rival(space, &p.cost, device, number);
+    return !ex_within(space, &p.cost, device) || ex_front_add(&out->front, &rival) || su_out_of_memory(diags, "for a front");
 }
 
 static void take_front(Table *table) {
@@ -142,7 +150,7 @@ static bool write_table(ExStudy *study, const char *name, const SuText *rows, Su
 
 bool ex_measured_csv(ExStudy *study, size_t device, SuDiags *diags) {
     SuArena arena = {0};
-    Points points = {.arena = &arena};
+    Points points = {.arena = &arena, .diags = diags};
     Table table = {.front = {.n_goals = study->space.n_objectives}};
     ExCoster *coster = ex_study_coster(study, diags);
     ExScratch *scratch = coster ? ex_scratch_create(coster) : NULL;

@@ -15,6 +15,9 @@ bool ex_measured_read(const char *directory, bool (*take)(void *context, const c
 bool ex_lines_read(const char *path, bool (*take)(void *context, const cJSON *line, SuSpan span), void *context, size_t *out_size,
                    SuDiags *diags);
 
+/* The index of a line: a whole number from 0 on, below 2^64, which the space may or may not have. false: there is none, in diags. */
+bool ex_line_index(const cJSON *line, SuSpan span, uint64_t *out_index, SuDiags *diags);
+
 /* The number of a line, or of a map in it; NaN where there is none. */
 double ex_measured_number(const cJSON *object, const char *name);
 

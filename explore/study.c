@@ -285,9 +285,8 @@ ExCoster *ex_study_coster(const ExStudy *study, SuDiags *diags) {
 
 /* ---------------------------------------------------------------------------------------------- points */
 
-bool ex_no_such_point(const ExSpace *space, uint64_t index, SuDiags *diags) {
-    return su_error(diags, (SuSpan){0}, NULL, "the space has no point %" PRIu64 ": indices end at %" PRIu64, index,
-                    space->n_indices - 1);
+bool ex_no_such_point(const ExSpace *space, uint64_t index, SuSpan span, SuDiags *diags) {
+    return su_error(diags, span, NULL, "the space has no point %" PRIu64 ": indices end at %" PRIu64, index, space->n_indices - 1);
 }
 
 static bool spec_unguarded(ExStudy *study, uint64_t index, FeSpec *out, SuDiags *diags) {
@@ -298,7 +297,7 @@ static bool spec_unguarded(ExStudy *study, uint64_t index, FeSpec *out, SuDiags 
     const ExExpr *where;
     size_t n;
     *out = (FeSpec){0};
-    if (index >= space->n_indices) return ex_no_such_point(space, index, diags);
+    if (index >= space->n_indices) return ex_no_such_point(space, index, (SuSpan){0}, diags);
     ex_choices(space, index, choices);
     switch (ex_point(space, choices, values, derived, &why, &where)) {
     case EX_TWIN:

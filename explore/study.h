@@ -7,6 +7,7 @@
  *   points.csv, front.csv     see explore/csv.h
  *   summary.json              counts, fronts, and what was asked for
  *   measurements.jsonl        one line each (explore/measure.h)
+ *   lock                      of whoever writes them (explore/lock.h)
  *   measured.csv, measured_front.csv   see explore/measured.h
  *   report.html */
 #ifndef MOSSC_EXPLORE_STUDY_H
@@ -46,8 +47,8 @@ size_t ex_study_host(const ExStudy *study);
 /* A coster of the study's points. NULL: the reason is in diags. */
 ExCoster *ex_study_coster(const ExStudy *study, SuDiags *diags);
 
-/* Says that the space has no such index; returns false. */
-bool ex_no_such_point(const ExSpace *space, uint64_t index, SuDiags *diags);
+/* Says that the space has no such index, which stands at `span` (or {0}); returns false. */
+bool ex_no_such_point(const ExSpace *space, uint64_t index, SuSpan span, SuDiags *diags);
 /* The spec of a point. false: it is none (out of range, excluded, invalid): in diags. */
 bool ex_study_spec(ExStudy *study, uint64_t index, FeSpec *out, SuDiags *diags);
 

@@ -7,6 +7,7 @@ runs all tests, or those whose names contain a NAME. --points: how many points a
 killed (default 2).
 """
 import csv
+import fcntl
 import json
 import os
 import pathlib
@@ -407,6 +408,41 @@ def test_what_was_measured_elsewhere_becomes_part_of_a_study(m):
     good = {"index": third["index"], "spec_hash": third["spec_hash"], "quality": 1}
     m.file("d.jsonl", json.dumps(good) + "\n")
     assert m.json("explore", "collect", "out", "d.jsonl", "--json") == {"measured": 3, "failed": 0}
+
+
+def test_lines_without_a_point_of_the_space_are_refused(m):
+    m.run(*begin_tiny(m))
+    wrong = [(1e300, "no index of a point"), (-1, "no index of a point"), (0.5, "no index of a point"), (2**64, "no index of a point"),
+             ("0", "without 'index'"), (None, "without 'index'"), (999999, "has no point 999999"), (2**63, "has no point")]
+    for index, said in wrong:
+        m.file("a.jsonl", json.dumps({"index": index, "error": "by hand"}) + "\n")
+        text = m.run("explore", "collect", "out", "a.jsonl", status=1).stderr
+        assert said in text and "a.jsonl:1" in text, (index, text)
+        m.file("out/measurements.jsonl", json.dumps({"index": index, "decode_ms": 1}) + "\n")
+        text = m.run("explore", "collect", "out", "a.jsonl", status=1).stderr
+        assert said in text and "measurements.jsonl:1" in text, (index, text)
+        (m.directory / "out" / "measurements.jsonl").unlink()
+
+
+def test_one_process_at_a_time_writes_lines_of_a_study(m):
+    m.run(*begin_tiny(m))
+    command = [str(part) for part in begin_tiny(m, "--rounds", 1, "--measure", 1, "--progress")]
+    m.file("a.jsonl", json.dumps({"index": 0, "error": "by hand"}) + "\n")
+    with open(m.directory / "out" / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        text = m.run("explore", "collect", "out", "a.jsonl", status=1).stderr
+        assert "lock: error: another process writes measurements of this study" in text, text
+        process = subprocess.Popen([m.program, *command], cwd=m.directory, env=m.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        said = b""
+        while b"waiting for another process that writes measurements of this study" not in said:
+            more = os.read(process.stderr.fileno(), 4096)
+            assert more, said
+            said += more
+        assert not (m.directory / "out" / "measurements.jsonl").exists()
+        m.file("out/measurements.jsonl", json.dumps({"index": 1, "error": "by hand"}) + "\n")  # whoever has the lock adds one
+    process.communicate(timeout=120)
+    assert process.returncode == 0 and [line["index"] for line in lines_of(m)] == [1], lines_of(m)
+    assert m.json("explore", "collect", "out", "a.jsonl", "--json") == {"measured": 0, "failed": 2}
 
 
 def test_quality_by_a_command_may_be_an_objective_beside_another(m):
