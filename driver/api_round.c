@@ -1,10 +1,13 @@
 /* mossc/mossc.h: weights of 8 and 4 bits. */
 #include <math.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "driver/api.h"
 #include "ir/quant.h"
 #include "support/alloc.h"
+#include "support/size.h"
 
 static MossError wrong(int code, const char *text) {
     MossError error = {.code = code};
@@ -66,11 +69,15 @@ static MossError round_rows(Row *row, const float *w, uint64_t rows, int8_t *q, 
 
 MossError mossc_round_weights(const char *dtype, const float *w, int64_t rows, int64_t K, int8_t *q, float *d, float *m) {
     Row row = {.K = (uint64_t)K};
+    uint64_t weights, bytes;
     int found = 0;
+    if (!dtype) return wrong(MOSS_BAD_INPUT, "no dtype is given");
     while (found < IR_STORED_DTYPES && strcmp(dtype, ir_dtype_word((IrDtype)found)) != 0) found++;
     if (found >= IR_STORED_DTYPES || !ir_is_blocks((IrDtype)found)) return wrong(MOSS_BAD_INPUT, "the dtype must be q8 or q4");
     row.dtype = (IrDtype)found;
     if (rows < 1 || K < 1) return wrong(MOSS_BAD_INPUT, "there are no weights");
+    if (!su_mul((uint64_t)rows, row.K, &weights) || !su_mul(weights, sizeof *w, &bytes) || bytes > PTRDIFF_MAX)
+        return wrong(MOSS_BAD_INPUT, "there are more weights than memory can hold");
     if (!make_row(&row)) return wrong(MOSS_NO_MEMORY, "cannot allocate memory for a row");
     MossError error = round_rows(&row, w, (uint64_t)rows, q, d, m);
     su_free(row.memory);

@@ -5,6 +5,7 @@
 #include "driver/api.h"
 #include "driver/generation.h"
 #include "driver/score.h"
+#include "driver/sequence.h"
 #include "support/alloc.h"
 
 static const MossError fine = {.code = MOSS_OK};
@@ -75,7 +76,7 @@ static void judge(const float *logits, int64_t n, int32_t token, double *out_log
 MossError mossc_score(MossModel *model, MossState *state, const int32_t *tokens, size_t count, double *out_logprobs,
                       int32_t *out_best) {
     const MossProgram *program = moss_model_program(model);
-    int64_t vocab_size = moss_program_vocab_size(program), most = moss_program_max_rows(program);
+    int64_t vocab_size = moss_program_vocab_size(program), most = dr_chunk_of_logits(program, 0);
     for (size_t at = 0, n; at < count; at += n) {
         n = count - at < (uint64_t)most ? count - at : (size_t)most;
         const float *before = moss_state_logits(state);

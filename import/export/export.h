@@ -30,8 +30,9 @@ typedef struct XpReport {
     uint64_t bytes;
 } XpReport;
 
-/* Makes OUT/config.json, OUT/model.safetensors and, where the spec has one, OUT/tokenizer.json. q8 and q4 become float32, exactly. false
- * after errors: then there is no output. */
+/* Makes OUT/config.json, OUT/model.safetensors, and where the spec has a tokenizer OUT/tokenizer.json. Where it has one, or generation.yaml
+ * beside it a chat template, also OUT/tokenizer_config.json; and where that file says anything of sampling or of what ends a text
+ * OUT/generation_config.json. q8 and q4 become float32, exactly. false after errors: then there is no output. */
 bool xp_export_folder(const XpExport *options, XpReport *report, SuDiags *diags);
 /* Makes the file OUT, which appears only when it is whole: GGUF of llama.cpp, with the tokenizer and the chat template (tokenizer.c). q8 and q4 stay as Q8_0 and Q4_K where rows
  * are long enough, else they become float32. The logarithms of A become -exp of them, rounded. */

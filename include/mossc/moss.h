@@ -459,7 +459,11 @@ MOSS_API MossError moss_complete_with(MossModel *model, MossState *state, const 
 
 /* The same token by token, for whom a callback does not suit: what is picked, fed and held does not depend on which of the two is used. What the
  * completion points to must live as long as the writing, and so must the other objects; its `told` is not called. In between the
- * model may step other states, and the state may be cloned and saved, but not fed. */
+ * model may step other states, and the state may be cloned and saved, but not fed.
+ *
+ * On a device (a GPU), without stops and without a picker, a text that goes on alone picks and feeds up to 32 tokens before the first of them
+ * is told: the state, and with it a clone or a file of it, is then up to 31 tokens ahead of what was told (moss_state_position says where
+ * it is). On CPUs, and with stops or a picker, it has fed what was told and no more. */
 typedef struct MossWriting MossWriting;
 
 typedef struct MossPiece {

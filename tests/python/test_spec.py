@@ -11,6 +11,7 @@ from harness import read_safetensors  # noqa: E402
 from quant import quantise_q8  # noqa: E402
 
 import mossc  # noqa: E402
+from mossc._c import check, ffi, lib  # noqa: E402
 from mossc.rounding import round_weights  # noqa: E402
 
 
@@ -63,6 +64,10 @@ def test_weights_are_rounded_as_loading_rounds_them(m):
     w[1, 5] = np.inf
     assert raises(mossc.MosscError, round_weights, "q4", w).code == "bad_weights"
     assert raises(mossc.MosscError, round_weights, "f16", w).code == "bad_input"
+    none, most = ffi.NULL, 2**63 - 1
+    for dtype, rows, K in ((none, 1, 32), (b"q8", 1, most), (b"q4", most, 1), (b"q4", 2**40, 2**40), (b"q8", 2**31, 2**30), (b"q8", -1, 32)):
+        round_it = lambda: check(lib.mossc_round_weights(dtype, none, rows, K, none, none, none))
+        assert raises(mossc.MosscError, round_it).code == "bad_input", (dtype, rows, K)
 
 
 def test_errors_have_line_column_and_hint(m):
