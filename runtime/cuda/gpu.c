@@ -189,6 +189,7 @@ static void leave_model(MossDevice *device) {
     gpu->stuck = NULL;
     gpu->staging_bytes = 0;
     gpu->program = NULL;
+    gpu->lost = false;
 }
 
 /* Weights in the device's memory change between the form of the host's and that of the code. */
@@ -198,6 +199,11 @@ static MossError arrange_weights(RtCuda *gpu) {
     RT_CUDA_TRY(gpu, launch, gpu->code.arrange, ARRANGING_BLOCKS * (unsigned)gpu->facts.multiprocessors, 1, 1,
                 gpu->code.image.threads, 1, 1, 0, gpu->stream, params, NULL);
     return rt_cuda_wait(gpu);
+}
+
+MossError rt_cuda_has_weights(const RtCuda *gpu) {
+    if (!gpu->lost) return (MossError){.code = MOSS_OK};
+    return rt_error(MOSS_DEVICE, "the model's weights on the GPU are lost, since reading them failed: load the model again");
 }
 
 static MossError put_weights(MossDevice *device, const uint8_t *blob, MossProgress progress, void *context) {
@@ -216,9 +222,12 @@ static MossError put_weights(MossDevice *device, const uint8_t *blob, MossProgre
 static MossError get_weights(MossDevice *device, uint8_t *blob) {
     RtCuda *gpu = rt_cuda_of(device);
     MossError error = rt_cuda_enter(gpu);
+    if (error.code == MOSS_OK) error = rt_cuda_has_weights(gpu);
     if (error.code == MOSS_OK) error = arrange_weights(gpu);
-    if (error.code == MOSS_OK) error = get(device, blob, gpu->weights, gpu->program->weight_bytes);
+    if (error.code != MOSS_OK) return error;
+    error = get(device, blob, gpu->weights, gpu->program->weight_bytes);
     MossError again = arrange_weights(gpu);
+    gpu->lost = again.code != MOSS_OK;
     return error.code != MOSS_OK ? error : again;
 }
 

@@ -76,6 +76,7 @@ typedef struct RtCuda {
     /* of the model */
     const PgProgram *program;
     CuPointer weights;
+    bool lost;               /* the weights, in an unknown form: steps refuse */
     RtCudaMemory arena, scratch, logits;
     RtCudaMemory tables;      /* RtArgs and all arrays of a step, in one piece */
     uint8_t *staging;         /* pinned: what goes to `tables`, and comes back */
@@ -95,6 +96,8 @@ MossError rt_cuda_enter(RtCuda *gpu);
 MossError rt_cuda_grow(RtCuda *gpu, RtCudaMemory *memory, uint64_t bytes, const char *what);
 void rt_cuda_release(RtCuda *gpu, RtCudaMemory *memory);
 MossError rt_cuda_wait(RtCuda *gpu);
+/* An error where the weights are lost. */
+MossError rt_cuda_has_weights(const RtCuda *gpu);
 
 /* Two events of the stream; whoever measures records timer->from himself. {0} may be freed. */
 typedef struct RtCudaTimer {

@@ -95,6 +95,7 @@ MossError rt_cuda_generate(MossDevice *device, const RtDeviceStep *s, RtDevicePi
     RtCudaTables tables;
     Layout l = lay_out(s, p);
     MossError error = rt_cuda_enter(gpu);
+    if (error.code == MOSS_OK) error = rt_cuda_has_weights(gpu);
     if (error.code == MOSS_OK) error = rt_cuda_describe(gpu, s, &tables);
     if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &gpu->picks, l.end, "picked tokens");
     if (error.code == MOSS_OK && !p->from)

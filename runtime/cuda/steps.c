@@ -281,6 +281,7 @@ MossError rt_cuda_step(MossDevice *device, const RtDeviceStep *s) {
     RtCuda *gpu = rt_cuda_of(device);
     RtCudaTables tables;
     MossError error = rt_cuda_enter(gpu);
+    if (error.code == MOSS_OK) error = rt_cuda_has_weights(gpu);
     if (error.code == MOSS_OK) error = rt_cuda_describe(gpu, s, &tables);
     if (error.code != MOSS_OK) return error;
     error = rt_cuda_send(gpu, &tables);

@@ -16,7 +16,7 @@ static const char small[] = "mossc: 1\nname: small\nvocab_size: 64\nd_model: 16\
                             "stack:\n  - ssm: {}\n  - mlp: {d_ff: 16}\n";
 
 static MossDevice *device;
-static Case every, little; /* of `every_kind` and `small` */
+static Case every, little, narrow; /* of `every_kind`, `small`, and that in bf16 */
 
 static MossModel *load(Case *c) {
     MossModel *model;
@@ -338,6 +338,55 @@ static void test_hidden_states_are_refused(void **unused) {
     moss_model_free(model);
 }
 
+/* ---------------------------------------------------------------------------------------------- weights */
+
+static CuResult (*true_launch)(CuFunctionRef, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CuStreamRef,
+                               void **, void **);
+static int launches_left;
+
+static CuResult launch_some(CuFunctionRef function, unsigned x, unsigned y, unsigned z, unsigned bx, unsigned by, unsigned bz,
+                            unsigned shared, CuStreamRef stream, void **params, void **extra) {
+    if (launches_left-- <= 0) return (CuResult)999; /* CUDA_ERROR_UNKNOWN */
+    return true_launch(function, x, y, z, bx, by, bz, shared, stream, params, extra);
+}
+
+/* The code's form of weights is changed to the host's and back where a file needs their identity: each of these launches fails. */
+static void test_weights_that_do_not_come_back_are_lost(void **unused) {
+    (void)unused;
+    RtCuda *gpu = rt_cuda_of(device);
+    Directory directory = directory_make();
+    const char *path = directory_file(&directory, "s.state");
+    MossModel *model = load(&narrow);
+    assert_non_null(gpu->code.arrange);
+    MossState *state = new_state(model);
+    feed(&narrow, model, state, 20, 20);
+    true_launch = gpu->driver.launch;
+    gpu->driver.launch = launch_some;
+    launches_left = 0;
+    assert_int_equal(moss_state_save(state, path).code, MOSS_DEVICE);
+    gpu->driver.launch = true_launch;
+    feed(&narrow, model, state, 40, 20); /* nothing had changed */
+    gpu->driver.launch = launch_some;
+    launches_left = 1;
+    assert_int_equal(moss_state_save(state, path).code, MOSS_DEVICE);
+    gpu->driver.launch = true_launch;
+    const MossSegment next = {state, narrow.tokens[0] + 40, 1, MOSS_ALL_LOGITS};
+    MossError error = moss_step(model, &next, 1);
+    assert_int_equal(error.code, MOSS_DEVICE);
+    assert_non_null(strstr(error.text, "weights on the GPU are lost"));
+    assert_int_equal(moss_state_save(state, path).code, MOSS_DEVICE);
+    moss_state_free(state);
+    moss_model_free(model);
+    model = load(&narrow); /* the next one has its own */
+    state = new_state(model);
+    feed(&narrow, model, state, 40, 20);
+    assert_int_equal(moss_state_save(state, path).code, MOSS_OK);
+    feed(&narrow, model, state, 60, 20);
+    moss_state_free(state);
+    moss_model_free(model);
+    directory_remove(&directory);
+}
+
 int main(void) {
     const char *compiler = getenv("MOSSC_CXX");
     if (compiler != NULL && compiler[0] == '\0') {
@@ -346,7 +395,8 @@ int main(void) {
     }
     MossError error = moss_cuda_open(0, &device);
     if (error.code != MOSS_OK || !case_make(&every, &(CaseWants){.seed = 3, .yaml = every_kind, .T = T}) ||
-        !case_make(&little, &(CaseWants){.seed = 5, .yaml = small, .T = 90})) {
+        !case_make(&little, &(CaseWants){.seed = 5, .yaml = small, .T = 90}) ||
+        !case_make(&narrow, &(CaseWants){.seed = 7, .yaml = small, .set = "weights.dtype=bf16", .T = 90})) {
         printf("FAILED: %s\n", error.text);
         return 1;
     }
@@ -365,10 +415,12 @@ int main(void) {
         cmocka_unit_test(test_a_gpu_serves_one_model_at_a_time),
         cmocka_unit_test(test_code_of_another_spec_is_refused),
         cmocka_unit_test(test_hidden_states_are_refused),
+        cmocka_unit_test(test_weights_that_do_not_come_back_are_lost),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     case_free(&every);
     case_free(&little);
+    case_free(&narrow);
     moss_device_free(device);
     return failed;
 }
