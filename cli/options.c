@@ -265,7 +265,8 @@ static bool wants_help(const CliArgs *args) {
 
 /* What the weights belong to may bring them. */
 static bool is_brought(const Parser *p, const CliOption *option) {
-    return strcmp(option->name, "weights") == 0 && p->args->n_positionals && cli_brings_weights(p->args->positionals[0]);
+    return p->command->takes_given && strcmp(option->name, "weights") == 0 && p->args->n_positionals &&
+           cli_brings_weights(p->args->positionals[0]);
 }
 
 static int check_counts(const Parser *p) {

@@ -183,6 +183,7 @@ struct CliCommand {
                         names its own table has */
     size_t least_positionals, most_positionals;
     const char *const *words; /* what they may be, NULL-terminated; NULL: files */
+    bool takes_given; /* it calls cli_take_given: what its first positional names may bring the weights */
     bool takes_command; /* they name a command, or are one of the words */
     const CliCommand *const *parts; /* "explore spec", NULL-terminated; NULL: none. The command runs them */
     int (*run)(const CliCommand *command, CliArgs *args);

@@ -53,11 +53,10 @@ static bool read_shard(const char *text, ExRunOptions *out) {
 
 /* ---------------------------------------------------------------------------------------------- the command */
 
-/* The device of the study that this machine is. */
-static bool find_host(const ExStudy *study, size_t *out_device, SuDiags *diags) {
+bool cli_explore_host(const ExStudy *study, const char *hint, size_t *out_device, SuDiags *diags) {
     *out_device = ex_study_host(study);
-    return *out_device < study->n_devices || su_error(diags, (SuSpan){0}, "add host to 'devices', or give --device host",
-                                                      "--measure runs on this machine, which is no device of the study");
+    return *out_device < study->n_devices ||
+           su_error(diags, (SuSpan){0}, hint, "--measure runs on this machine, which is no device of the study");
 }
 
 /* Twice the model's error. */
@@ -80,7 +79,8 @@ static bool explore(const char *space, const ExploreOptions *o, ExRunOptions *ru
     ExResult result = {0};
     bool ok = ex_study_begin(space, o->output, o->devices.items, o->devices.count, study, diags);
     size_t host = 0;
-    if (ok && o->measure) ok = find_host(study, &host, diags); /* before a search that may take long */
+    if (ok && o->measure) /* before a search that may take long */
+        ok = cli_explore_host(study, "add host to 'devices', or give --device host", &host, diags);
     ExCoster *coster = ok ? ex_study_coster(study, diags) : NULL;
     ok = coster && ex_run(&study->space, coster, study->devices, study->n_devices, run, o->output, &result, diags) &&
          ex_study_summary(study, run, &result, diags) && (run->n_shards > 1 || ex_report_write(o->output, diags));

@@ -92,10 +92,10 @@ static bool choose(Asked *a) {
 }
 
 static bool find_device(Asked *a) {
-    size_t host = ex_study_host(&a->study);
+    if (a->options->measure) return cli_explore_host(&a->study, NULL, &a->device, &a->diags);
+    const size_t host = ex_study_host(&a->study);
     a->device = host < a->study.n_devices ? host : 0;
-    return host < a->study.n_devices || !a->options->measure ||
-           su_error(&a->diags, (SuSpan){0}, NULL, "--measure runs on this machine, which is no device of the study");
+    return true;
 }
 
 static bool answer(Asked *a, const char *directory) {

@@ -180,6 +180,7 @@ const CliCommand cli_explain = {
                 "mossc explain out --point 17 --point 42\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .takes_given = true,
     .runs_model = true,
     .least_positionals = 1,
     .most_positionals = 1,

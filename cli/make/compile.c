@@ -138,6 +138,7 @@ const CliCommand cli_compile = {
                 "mossc compile specs/moss-tiny.yaml --target cortex-a720 --emit asm\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .takes_given = true,
     .least_positionals = 1,
     .most_positionals = 1,
     .run = run,

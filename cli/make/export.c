@@ -78,6 +78,7 @@ const CliCommand cli_export = {
                 "mossc export Llama-3.2-1B-Instruct --format gguf -o llama-3.2-1b.gguf\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .takes_given = true,
     .least_positionals = 1,
     .most_positionals = 1,
     .run = run,

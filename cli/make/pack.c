@@ -80,6 +80,7 @@ const CliCommand cli_pack = {
                 "mossc pack specs/moss-tiny.yaml -w moss-tiny.weights --verify\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .takes_given = true,
     .least_positionals = 1,
     .most_positionals = 1,
     .run = run,

@@ -138,6 +138,7 @@ const CliCommand cli_quantize = {
         "mossc run specs/moss-tiny.yaml --set weights.dtype=q4 -w tiny-q4.safetensors --prompt 'It was a dark evening'\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .takes_given = true,
     .runs_model = true,
     .least_positionals = 1,
     .most_positionals = 1,

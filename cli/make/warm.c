@@ -96,6 +96,7 @@ const CliCommand cli_warm = {
                 "MOSSC_CACHE_DIR=/opt/model/kernels mossc warm model.yaml --set weights.dtype=bf16\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .takes_given = true,
     .least_positionals = 1,
     .most_positionals = 4096,
     .run = run,

@@ -281,6 +281,7 @@ const CliCommand cli_bench = {
                 "mossc bench specs/mamba-370m.yaml --set weights.dtype=bf16 --device cuda --limits\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .takes_given = true,
     .runs_model = true,
     .least_positionals = 1,
     .most_positionals = 1,

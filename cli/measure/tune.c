@@ -147,6 +147,7 @@ const CliCommand cli_tune = {
                 "mossc explain specs/mamba-130m.yaml\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .takes_given = true,
     .runs_model = true,
     .least_positionals = 1,
     .most_positionals = 1,

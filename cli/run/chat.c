@@ -270,6 +270,7 @@ const CliCommand cli_chat = {
                 "echo 'Name three rivers.' | mossc chat smollm2 -n 100\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .takes_given = true,
     .runs_model = true,
     .least_positionals = 1,
     .most_positionals = 1,

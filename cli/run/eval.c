@@ -280,6 +280,7 @@ const CliCommand cli_eval = {
                 "head -c 100000 book.txt | mossc eval specs/moss-tiny.yaml -w models/moss-tiny.safetensors --text - --json\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .takes_given = true,
     .runs_model = true,
     .least_positionals = 1,
     .most_positionals = 1,

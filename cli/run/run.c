@@ -290,6 +290,7 @@ const CliCommand cli_run = {
                 "mossc run specs/moss-tiny.yaml -w models/moss-tiny.safetensors --prompt-file book.txt --prompt-cache cache\n",
     .options = table,
     .n_options = sizeof table / sizeof table[0],
+    .takes_given = true,
     .runs_model = true,
     .least_positionals = 1,
     .most_positionals = 1,
