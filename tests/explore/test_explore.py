@@ -433,14 +433,15 @@ def test_one_process_at_a_time_writes_lines_of_a_study(m):
         text = m.run("explore", "collect", "out", "a.jsonl", status=1).stderr
         assert "lock: error: another process writes measurements of this study" in text, text
         process = subprocess.Popen([m.program, *command], cwd=m.directory, env=m.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        said = b""
-        while b"waiting for another process that writes measurements of this study" not in said:
-            more = os.read(process.stderr.fileno(), 4096)
-            assert more, said
-            said += more
-        assert not (m.directory / "out" / "measurements.jsonl").exists()
+        held, deadline = f"{m.directory}/out/lock", time.time() + 60
+        while not any(os.readlink(f) == held for f in pathlib.Path(f"/proc/{process.pid}/fd").iterdir() if f.is_symlink()):
+            assert time.time() < deadline and process.poll() is None
+            time.sleep(0.02)
+        time.sleep(0.3)
+        assert process.poll() is None and not (m.directory / "out" / "measurements.jsonl").exists()
         m.file("out/measurements.jsonl", json.dumps({"index": 1, "error": "by hand"}) + "\n")  # whoever has the lock adds one
-    process.communicate(timeout=120)
+    said = process.communicate(timeout=120)[1].decode()
+    assert "waiting for another process that writes measurements of this study" in said, said
     assert process.returncode == 0 and [line["index"] for line in lines_of(m)] == [1], lines_of(m)
     assert m.json("explore", "collect", "out", "a.jsonl", "--json") == {"measured": 0, "failed": 2}
 
