@@ -59,7 +59,7 @@ def _header(path: pathlib.Path, file: np.ndarray) -> tuple[dict, int]:
         raise _wrong(path, "not a safetensors file: its header does not fit into it")
     try:
         header = json.loads(file[8:8 + size].tobytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _wrong(path, f"not a safetensors file: {error}") from None
     if not isinstance(header, dict):
         raise _wrong(path, "not a safetensors file: its header is no map")
