@@ -135,7 +135,10 @@ class Run:
             raise ValueError(f"{path} is a run of another spec: give another -o, or remove it")
         whole.set_model_state_dict(self.model, held["weights"], options=self._whole)
         for o, moments in zip(self.optimizers, held["moments"], strict=True):
+            given = [{key: value for key, value in group.items() if key != "params"} for group in o.param_groups]
             whole.set_optimizer_state_dict(self.model, o, moments, options=self._whole)
+            for group, values in zip(o.param_groups, given, strict=True):
+                group.update(values)  # rates are the command's, not those of the start before
         self.progress = Progress(**held["progress"])
         if len(held["states"]) == self.world.size and len(held["states"][0]) == self.options.accumulate:
             for i, state in enumerate(held["states"][self.world.rank]):

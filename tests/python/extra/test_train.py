@@ -92,6 +92,16 @@ def test_what_is_not_finite_is_not_saved(m):
         assert all((m.directory / "run" / name).read_bytes() == content for name, content in good.items())
 
 
+def test_a_run_goes_on_with_the_rates_it_is_given(m):
+    prepare(m, PLAIN)
+    train(m, *SMALL, "-o", "run", "--steps", 2)
+    before = load_file(m.directory / "run/model.safetensors")
+    train(m, *SMALL, "-o", "run", "--steps", 4, "--lr", 0, "--muon-lr", 0)
+    after = load_file(m.directory / "run/model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert len((m.directory / "run/metrics.jsonl").read_text().splitlines()) == 4
+
+
 def test_text_in_pieces_has_the_ids_of_the_whole(m):
     """Of tokenizers with bos, with a blank in front, with words that white space splits."""
     parts = ["word", "Word's", "12345", "\n", "\n\n", " ", "  ", "\r\n", "\t", "...", "\u00e9t\u00e9", "\u4e2d\u6587", "\u00a0", "\u2028", "\u3000x"]
