@@ -97,8 +97,12 @@ def _tokenize(path: pathlib.Path, spec: mossc.Spec, directory: pathlib.Path) -> 
         replace(directory / names[-1], lambda file: np.concatenate(held).astype(dtype).tofile(file))
         held, count = [], 0
 
+    before = tokenizer.encode(b"\n", part=True, behind=True)
     for i, text in enumerate(_pieces(path)):
-        ids = np.asarray(tokenizer.encode(text, part=i > 0, behind=i > 0))
+        if i == 0:
+            ids = np.asarray(tokenizer.encode(text))
+        else:  # with the newline before it: a normalizer may put a blank before any text
+            ids = np.asarray(tokenizer.encode(b"\n" + text, part=True, behind=True)[len(before):])
         held.append(ids)
         count += len(ids)
         if count >= SHARD:
