@@ -37,7 +37,7 @@ class Model:
     a dict of arrays, name to float array of the tensor's shape (`tensors`), in float32 or what becomes it; None: those that lie in the
     directory of an import, or fresh ones of `seed` where it is given or there are none.
     device: "cpu", "cuda", "cuda:N". threads: workers, 0: as many as the process may use CPUs. isa: of a CPU, "avx512", "avx2", "neon";
-    None: the best there is. fast: of a GPU. cache: kernels are taken from and kept in the kernel cache.
+    None: the best there is. fast: of a GPU, or of a CPU with AVX-512 BF16 or ARM's bf16 (another one is an error). cache: kernels are taken from and kept in the kernel cache.
 
     One thread at a time uses a model, its states and its tokenizer; the GIL is released while C works. Of the memory, all lasts as long
     as states and arrays over it live. MosscError.
