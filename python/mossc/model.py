@@ -71,7 +71,9 @@ class Model:
                 error = lib.mossc_model_fresh(compiled, seed, options, diags.pointer, out)
             elif isinstance(given, typing.Mapping):
                 elements = _weights.Elements(self._program, given)
-                error = lib.mossc_model_from_memory(compiled, lib.py_MossTensorLookup, elements.context, options, diags.pointer, out)
+                context = ffi.new_handle(elements)
+                error = lib.mossc_model_from_memory(compiled, lib.py_MossTensorLookup, context, options, diags.pointer, out)
+                elements.raise_error()
             else:
                 paths = [given] if isinstance(given, (str, os.PathLike)) else list(given)
                 array, owners = strings([path_bytes(path) for path in paths])
@@ -116,9 +118,10 @@ class Model:
     def tokenizer(self) -> Tokenizer:
         """That which the spec names, with `defaults.stop_ids` among its ends; opened when it is first asked for."""
         if self._tokenizer is None:
-            self._tokenizer = Tokenizer(self.spec)
+            tokenizer = Tokenizer(self.spec)
             if self.defaults.stop_ids:
-                self._tokenizer.set_ends(list(dict.fromkeys((*self._tokenizer.ends, *self.defaults.stop_ids))))
+                tokenizer.set_ends(list(dict.fromkeys((*tokenizer.ends, *self.defaults.stop_ids))))
+            self._tokenizer = tokenizer
         return self._tokenizer
 
     def state(self) -> State:
@@ -219,12 +222,12 @@ class Model:
         its logit; -inf: never. seed: the same gives the same text on every machine. stop: texts that end it, of which nothing is given.
         ignore_eos: what ends a text is never picked. logprobs: each piece tells its token's log-probability and those of so many of the
         most probable ones. json_schema (a dict or its text), regex, grammar (Lark of llguidance): what the text must follow; the extra
-        `grammar` is needed. mask: which tokens may come next, in your own way. whole: the text stands by itself, as an answer does, and some
-        tokenizers then leave out a blank in front.
+        `grammar` is needed. mask: which tokens may come next, in your own way; one of these four at most. whole: the text stands by itself,
+        as an answer does, and some tokenizers then leave out a blank in front.
 
         Ctrl-C ends it between steps, within the prompt too."""
         before = self._tokens([] if prompt is None else prompt)
-        mask = mask or mask_of(self, json_schema=json_schema, regex=regex, grammar=grammar)
+        mask = mask_of(self, mask, json_schema=json_schema, regex=regex, grammar=grammar)
         state = state or self.state()
         self.feed(state, before)
         return begin(self, state, before, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,

@@ -369,6 +369,8 @@ static bool same_hidden(Case *c, const char *mode, const MossModel *model, int64
 
 /* With hidden states kept: they, and the logits, have eval32's bits. */
 static bool run_hidden(Case *c, const char *mode, MossModel *model, MossState *state, int64_t chunk) {
+    int64_t most = moss_program_max_rows(moss_model_program(model));
+    if (chunk > most) chunk = most;
     MossError error = moss_model_keep_hidden(model, true);
     if (error.code != MOSS_OK) return moss_failed(c, mode, error);
     bool good = true;

@@ -14,8 +14,9 @@ from mossc.flexi import output, share
 from mossc.flexi import text as texts
 from mossc.flexi.checkpoint import Checkpoint, Stored, store
 from mossc.flexi.prune import compare, read_texts, targets_of
-from mossc.flexi.stack import Stack, find
+from mossc.flexi.stack import Stack
 from mossc.model import Model
+from mossc.spec import find
 
 
 @dataclasses.dataclass

@@ -13,9 +13,9 @@ from mossc.flexi import model as models
 from mossc.flexi import output, share
 from mossc.flexi import text as texts
 from mossc.flexi.checkpoint import Checkpoint
-from mossc.flexi.stack import Stack, find
+from mossc.flexi.stack import Stack
 from mossc.model import Model
-from mossc.spec import Spec
+from mossc.spec import Spec, find
 
 ALL = ("all",)
 

@@ -19,9 +19,8 @@ from mossc.flexi import output
 from mossc.flexi import text as texts
 from mossc.flexi.checkpoint import Checkpoint, store
 from mossc.flexi.prune import compare, read_texts
-from mossc.flexi.stack import find
 from mossc.model import Model
-from mossc.spec import Spec
+from mossc.spec import Spec, find
 from mossc.torch import MosscConfig, MosscForCausalLM
 
 WARM_UP = 0.05  # of the steps, over which the learning rate rises
