@@ -132,7 +132,8 @@ typedef struct CliOption {
     CLI_ROW_FLAG(                                                                                                                  \
         Type, fast, "fast",                                                                                                        \
         "prompts and batches round what bf16 weights multiply to bf16, as training in bf16 does, for an error near 1e-2: "         \
-        "about twice the speed of prompts with --device cuda, and on CPUs with AVX-512 BF16 or ARM's bf16")
+        "about twice the speed of prompts with --device cuda; of CPUs it needs AVX-512 BF16 or ARM's bf16, and its speed there "   \
+        "is not measured")
 #define CLI_OPTION_VERIFY(Type) CLI_ROW_FLAG(Type, verify, "verify", "verify every byte of packed weights against its digest first")
 #define CLI_OPTION_STATE_IN(Type)                                                                                                  \
     CLI_ROW_TEXT(Type, state_in, "state-in", 0, "FILE", false,                                                                     \

@@ -58,7 +58,7 @@ typedef struct CgTarget {
     CgBf16Way bf16;
     bool bf16_in_ir; /* CG_BF16_PAIRS as plain instructions, for tests where the processor lacks it */
     int bf16_panels, bf16_rows; /* panels × rows of the microkernel for blocks of rows of such layers */
-    bool amx_bytes, amx_bf16; /* tiles of bytes, of bf16, which schedules may ask for (CgSchedule.tiles) */
+    bool amx_bytes, amx_bf16; /* the processor has tiles of bytes, of bf16, which schedules may ask for (cg_may_use_tiles) */
     bool amx_in_ir; /* tiles in memory and plain instructions, and schedules that ask for them by default: for tests */
     bool ieee_max; /* maximum and minimum that keep NaN are one instruction */
     const char *abs_greater; /* LLVM's intrinsic that compares magnitudes and gives a mask; NULL: none */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "support/alloc.h"
+#include "support/cpus.h"
 
 static const char suffix[] = ".schedule";
 
@@ -129,12 +130,6 @@ static void add_blocks(Space *space, const CgTarget *target, const PgKernel *k) 
     int32_t registers = target->vector_lanes == 8 ? 16 : 32, vectors = registers * target->vector_lanes / PG_LANES;
     int32_t most = vectors * 7 / 8 < MOST_SUMS ? vectors * 7 / 8 : MOST_SUMS;
     CgSchedule s;
-    for (int32_t blocks = space->items[0].blocks; has_tiles(target, k) && blocks <= 2 * BLOCKS_OF_TILE; blocks *= 2) {
-        s = with_tiles(k, space->items[0]);
-        s.blocks = blocks;
-        add(space, s);
-        if (blocks == 1) break;
-    }
     for (int32_t rows = PG_ROW_BLOCK; rows >= 2; rows /= 2) {
         for (int32_t panels = 1; panels <= 8 && (uint64_t)panels <= pg_panels(k->O); panels++) {
             if (panels * rows > most || 2 * panels * rows < most) continue;
@@ -158,7 +153,16 @@ static void add_blocks(Space *space, const CgTarget *target, const PgKernel *k) 
     add_claims(space);
 }
 
-unsigned cg_schedule_space(const CgTarget *target, const PgKernel *k, CgSchedule out[CG_MOST_SCHEDULES]) {
+static void add_tiles(Space *space, const PgKernel *k) {
+    for (int32_t blocks = space->items[0].blocks; blocks <= 2 * BLOCKS_OF_TILE; blocks *= 2) {
+        CgSchedule s = with_tiles(k, space->items[0]);
+        s.blocks = blocks;
+        add(space, s);
+        if (blocks == 1) break;
+    }
+}
+
+unsigned cg_schedule_space(const CgTarget *target, const PgKernel *k, bool tiles, CgSchedule out[CG_MOST_SCHEDULES]) {
     Space space = {out, 1};
     out[0] = cg_schedule_default(target, k);
     if (k->kind != PG_LINEAR) return 1;
@@ -166,7 +170,13 @@ unsigned cg_schedule_space(const CgTarget *target, const PgKernel *k, CgSchedule
         add_rows(&space, k);
     else
         add_blocks(&space, target, k);
+    if (tiles && k->mode == PG_BLOCK && has_tiles(target, k)) add_tiles(&space, k);
     return space.count;
+}
+
+bool cg_may_use_tiles(const CgTarget *target) {
+    if (!target->amx_bytes && !target->amx_bf16) return false;
+    return target->amx_in_ir || (target->native && su_may_use_tiles());
 }
 
 void cg_schedule_words(const PgKernel *k, const CgSchedule *s, char *out, size_t size) {
@@ -187,7 +197,8 @@ CgCache *cg_tuning_open(const char *directory) { return cg_cache_open_as(directo
  * emitters. */
 static bool is_possible(const CgTarget *target, const PgKernel *kernel, const CgTuned *tuned) {
     CgSchedule space[CG_MOST_SCHEDULES];
-    unsigned count = cg_schedule_space(target, kernel, space);
+    if (tuned->best.tiles && !cg_may_use_tiles(target)) return false;
+    unsigned count = cg_schedule_space(target, kernel, true, space);
     for (unsigned i = 0; i < count; i++)
         if (cg_schedule_equal(&space[i], &tuned->best)) return tuned->accepted <= 1 && isfinite(tuned->ratio) && tuned->ratio > 0;
     return false;

@@ -26,8 +26,11 @@ struct CgSchedule {
 CgSchedule cg_schedule_default(const CgTarget *target, const PgKernel *kernel);
 
 enum { CG_MOST_SCHEDULES = 32 };
-/* The schedules worth measuring, all different, the default first; how many. 1: there is nothing to choose. */
-unsigned cg_schedule_space(const CgTarget *target, const PgKernel *kernel, CgSchedule out[CG_MOST_SCHEDULES]);
+/* The schedules worth measuring, all different, the default first; how many. 1: there is nothing to choose. tiles: those with tiles
+ * too, where the target has them, which come last: the others keep their places. */
+unsigned cg_schedule_space(const CgTarget *target, const PgKernel *kernel, bool tiles, CgSchedule out[CG_MOST_SCHEDULES]);
+/* Whether this process may run schedules with tiles of the target, of bytes or of bf16: the system must be asked for AMX. */
+bool cg_may_use_tiles(const CgTarget *target);
 bool cg_schedule_equal(const CgSchedule *a, const CgSchedule *b);
 /* Whether the kernel makes floats of its weights before they are multiplied. */
 static inline bool cg_widens(const PgKernel *kernel) { return ir_is_blocks(kernel->dtype) && !kernel->rounds; }
@@ -37,14 +40,15 @@ void cg_schedule_words(const PgKernel *kernel, const CgSchedule *schedule, char 
 /* What is known of a kernel. */
 typedef struct CgTuned {
     CgSchedule best; /* the fastest that was measured */
-    uint32_t measured; /* bits: schedules of the space */
+    uint32_t measured; /* bits: schedules of the space, with tiles */
     uint32_t accepted; /* 1: `best` was measured again beside the default, and stayed faster: kernels are compiled so */
     double ratio; /* its time over the default's, then */
 } CgTuned;
 
 /* Entries of a directory; trimmed to 1 MiB and closed like any cache. Statistics are its own. */
 CgCache *cg_tuning_open(const char *directory);
-/* false: nothing is known, the entry is not to be believed (CgCacheStats.damaged), or it says what is impossible (not counted). */
+/* false: nothing is known, the entry is not to be believed (CgCacheStats.damaged), or it says what is impossible (not counted), as are
+ * tiles where cg_may_use_tiles is false. */
 bool cg_tuned_find(CgCache *tuning, const CgTarget *target, const PgKernel *kernel, CgTuned *out_tuned);
 void cg_tuned_store(CgCache *tuning, const CgTarget *target, const PgKernel *kernel, const CgTuned *tuned);
 /* schedules[n_kernels] that the program's kernels are compiled with: those accepted, else the defaults; how many of the former. */

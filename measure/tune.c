@@ -33,6 +33,7 @@ typedef struct Tuner {
     float *logits; /* [vocab_size] after a round with the defaults */
     bool has_logits;
     bool other_order; /* what is tried has another order of sums: tiles of bf16 */
+    bool differs;     /* what was tried last changed the logits */
 } Tuner;
 
 /* ---------------------------------------------------------------------------------------------- rounds */
@@ -67,9 +68,18 @@ static bool check_logits(Tuner *t, const float *logits, bool defaults) {
     if (!t->has_logits) memcpy(t->logits, logits, bytes);
     t->has_logits = true;
     if (t->other_order && !defaults && are_near(logits, t->logits, t->build->program->vocab_size)) return true;
-    return memcmp(t->logits, logits, bytes) == 0 ||
-           su_error(&t->build->diags, (SuSpan){0}, "this is a bug of mossc, please report it; nothing of this schedule was kept",
-                    "a schedule changed the logits");
+    if (memcmp(t->logits, logits, bytes) == 0) return true;
+    t->differs = !defaults;
+    return !defaults || su_error(&t->build->diags, (SuSpan){0}, "this is a bug of mossc, please report it",
+                                 "the same kernels gave other logits than before");
+}
+
+/* What was tried changed the logits: the search goes on without it. */
+static void tell_difference(Tuner *t, const CgSchedule *schedule, const PgKernel *kernel) {
+    char words[96];
+    cg_schedule_words(kernel, schedule, words, sizeof words);
+    su_warning(&t->build->diags, (SuSpan){0}, "this is a bug of mossc, please report it",
+               "a schedule changed the logits and is not used: %s", words);
 }
 
 /* Feeds the steps of a round to a copy of the base. */
@@ -110,7 +120,8 @@ typedef struct Turns {
 
 static double *of_turns(double *values, uint32_t kernel) { return values + (size_t)kernel * LAST_ROUNDS; }
 
-/* Rounds with the defaults and with `codes`, whose order changes from turn to turn. */
+/* Rounds with the defaults and with `codes`, whose order changes from turn to turn. Where `codes` change the logits, t->differs
+ * becomes true and `turns` has nothing to say. */
 static bool take_turns(Tuner *t, const PgCode *codes, int rounds, Turns *turns) {
     uint32_t n = t->build->program->n_kernels;
     double *of_kernel[2], step[2];
@@ -122,6 +133,7 @@ static bool take_turns(Tuner *t, const PgCode *codes, int rounds, Turns *turns) 
         for (int half = 0; half < 2; half++) {
             int which = (round + half) % 2;
             if (!run_round(t, which ? codes : cg_codes(t->build->compiled), of_kernel[which], &step[which])) return false;
+            if (t->differs) return true;
         }
         for (uint32_t k = 0; k <= n; k++) {
             double without = k < n ? of_kernel[0][k] : step[0], with = k < n ? of_kernel[1][k] : step[1];
@@ -172,7 +184,7 @@ static bool compile_tried(Tuner *t, Tried *tried) {
     CgOptions options = {.schedules = tried->schedules};
     if (!cg_llvm_compile(&t->build->target, &program, &options, &tried->compiled, &t->build->diags)) return false;
     memcpy(t->codes, cg_codes(t->build->compiled), t->build->program->n_kernels * sizeof *t->codes);
-    t->other_order = false;
+    t->other_order = t->differs = false;
     for (uint32_t i = 0; i < tried->count; i++)
         t->other_order = t->other_order || (tried->schedules[i].tiles && tried->kernels[i].bf16_x);
     for (uint32_t i = 0; i < tried->count; i++) t->codes[tried->indices[i]] = cg_codes(tried->compiled)[i];
@@ -192,6 +204,11 @@ static bool is_of_mode(const Tuner *t, const MsTunedKernel *kernel) {
 
 static bool waits(const MsTunedKernel *kernel, unsigned which) {
     return which < kernel->count && !(kernel->tuned.measured >> which & 1);
+}
+
+/* Tiles are measured apart from all else. */
+static bool is_next(const Tuner *t, const MsTunedKernel *kernel, unsigned which, bool tiles) {
+    return is_of_mode(t, kernel) && waits(kernel, which) && (kernel->space[which].tiles != 0) == tiles;
 }
 
 /* The schedule's bit of CgTuned.measured. */
@@ -222,9 +239,7 @@ static bool can_store(Tuner *t) {
 static void note(Tuner *t, const Turns *turns, MsTunedKernel *kernel, unsigned which) {
     double ratio;
     bool faster = is_faster(turns, kernel->index, fmin(GAIN, kernel->tuned.ratio), &ratio);
-    kernel->tuned.measured |= 1u << which;
     kernel->seconds = median(turns, turns->seconds, kernel->index);
-    t->out->measured++;
     if (faster) {
         kernel->tuned.best = kernel->space[which];
         kernel->tuned.ratio = ratio;
@@ -233,20 +248,32 @@ static void note(Tuner *t, const Turns *turns, MsTunedKernel *kernel, unsigned w
     store(t, kernel);
 }
 
-/* Measures schedule `which` of all kernels of the mode for which it is new. */
-static bool measure_schedule(Tuner *t, unsigned which, bool *out_done) {
+/* Measures schedule `which` of all kernels of the mode for which it is new, where it has tiles or where it has none. */
+static bool measure_schedule(Tuner *t, unsigned which, bool tiles, bool *out_done) {
     Tried tried = no_kernels(t);
+    MsTunedKernel **kernels = SU_NEW_ARRAY(&t->build->arena, MsTunedKernel *, t->out->n_kernels + 1);
     Turns turns;
     *out_done = false;
     for (size_t i = 0; i < t->out->n_kernels; i++) {
         MsTunedKernel *kernel = &t->out->kernels[i];
-        if (is_of_mode(t, kernel) && waits(kernel, which)) try_kernel(t, &tried, kernel, &kernel->space[which]);
+        if (!is_next(t, kernel, which, tiles)) continue;
+        kernels[tried.count] = kernel;
+        try_kernel(t, &tried, kernel, &kernel->space[which]);
     }
     if (tried.count == 0) return true;
-    bool ok = compile_tried(t, &tried) && take_turns(t, t->codes, ROUNDS, &turns);
-    for (size_t i = 0; ok && i < t->out->n_kernels; i++) {
-        MsTunedKernel *kernel = &t->out->kernels[i];
-        if (is_of_mode(t, kernel) && waits(kernel, which)) note(t, &turns, kernel, which);
+    bool ok = compile_tried(t, &tried);
+    for (uint32_t i = 0; ok && i < tried.count; i++) {
+        kernels[i]->tuned.measured |= 1u << which;
+        if (tiles) store(t, kernels[i]); /* before they run: should they end the process, they are not tried again */
+    }
+    ok = ok && take_turns(t, t->codes, ROUNDS, &turns);
+    if (ok && t->differs) tell_difference(t, &tried.schedules[0], &tried.kernels[0]);
+    for (uint32_t i = 0; ok && i < tried.count; i++) {
+        t->out->measured++;
+        if (t->differs)
+            store(t, kernels[i]);
+        else
+            note(t, &turns, kernels[i], which);
     }
     *out_done = ok;
     return forget_tried(t, &tried, ok);
@@ -287,6 +314,14 @@ static unsigned judge(Tuner *t, const Turns *turns, MsTunedKernel *kernel, bool 
     return !(faster && step_is_faster);
 }
 
+/* What ran together changed the logits, and nobody knows which of it: the defaults for all. */
+static unsigned drop(Tuner *t, MsTunedKernel *kernel) {
+    kernel->kept.accepted = 0;
+    fall_back(kernel);
+    store(t, kernel);
+    return 1;
+}
+
 /* What was fastest, in turns with the defaults: it is accepted where it stays faster, and if the step does. *out_rejected: how many
  * kernels are left with what they had before. */
 static bool accept_best(Tuner *t, unsigned *out_rejected) {
@@ -298,10 +333,14 @@ static bool accept_best(Tuner *t, unsigned *out_rejected) {
         if (is_tried(t, &t->out->kernels[i])) try_kernel(t, &tried, &t->out->kernels[i], &t->out->kernels[i].tuned.best);
     if (tried.count == 0) return true;
     bool ok = compile_tried(t, &tried) && take_turns(t, t->codes, LAST_ROUNDS, &turns);
-    if (ok && median(&turns, turns.ratios, all) >= 1) ok = take_turns(t, t->codes, LAST_ROUNDS, &turns); /* others may have run */
-    double ratio = ok ? median(&turns, turns.ratios, all) : 1;
-    for (size_t i = 0; ok && i < t->out->n_kernels; i++)
-        if (is_tried(t, &t->out->kernels[i])) *out_rejected += judge(t, &turns, &t->out->kernels[i], ratio < 1);
+    if (ok && !t->differs && median(&turns, turns.ratios, all) >= 1)
+        ok = take_turns(t, t->codes, LAST_ROUNDS, &turns); /* others may have run */
+    if (ok && t->differs) tell_difference(t, &tried.schedules[0], &tried.kernels[0]);
+    double ratio = ok && !t->differs ? median(&turns, turns.ratios, all) : 1;
+    for (size_t i = 0; ok && i < t->out->n_kernels; i++) {
+        MsTunedKernel *kernel = &t->out->kernels[i];
+        if (is_tried(t, kernel)) *out_rejected += t->differs ? drop(t, kernel) : judge(t, &turns, kernel, ratio < 1);
+    }
     if (ok && *out_rejected == 0)
         t->out->steps[t->mode] = (MsTunedStep){.rows = t->rows, .seconds = median(&turns, turns.seconds, all), .ratio = ratio};
     return forget_tried(t, &tried, ok);
@@ -358,19 +397,26 @@ static bool warm_up(Tuner *t) {
     return true;
 }
 
+/* Those of the mode with tiles, or those without, until the deadline. *begun: how many were, which grows. */
+static bool measure_schedules(Tuner *t, bool tiles, double deadline, unsigned *begun) {
+    unsigned count = most_schedules(t);
+    bool ok = true;
+    for (unsigned which = 1; ok && which < count; which++) {
+        bool done;
+        if (*begun > 0 && su_seconds() >= deadline) break;
+        ok = measure_schedule(t, which, tiles, &done) && can_store(t);
+        *begun += done;
+        double past = su_seconds() - t->start, whole = t->deadline - t->start;
+        dr_progress_update(&t->options->progress, (uint64_t)fmin(past, whole), (uint64_t)whole);
+    }
+    return ok;
+}
+
 static bool tune_mode(Tuner *t, PgMode mode, double deadline) {
     bool ok = begin_mode(t, mode);
     if (ok && t->rows >= 1 && (mode == PG_ROW || t->rows > 1) && (ok = warm_up(t))) {
-        unsigned count = most_schedules(t), begun = 0;
-        for (unsigned which = 1; ok && which < count; which++) {
-            bool done;
-            if (begun > 0 && su_seconds() >= deadline) break;
-            ok = measure_schedule(t, which, &done) && can_store(t);
-            begun += done;
-            double past = su_seconds() - t->start, whole = t->deadline - t->start;
-            dr_progress_update(&t->options->progress, (uint64_t)fmin(past, whole), (uint64_t)whole);
-        }
-        ok = ok && accept(t);
+        unsigned begun = 0;
+        ok = measure_schedules(t, false, deadline, &begun) && measure_schedules(t, true, deadline, &begun) && accept(t);
     }
     moss_state_free(t->base);
     t->base = NULL;
@@ -379,18 +425,26 @@ static bool tune_mode(Tuner *t, PgMode mode, double deadline) {
 
 /* ---------------------------------------------------------------------------------------------- all of it */
 
+/* Without tiles, those that were not accepted are no candidates; what was measured beside them is measured anew. */
+static void leave_tiles_out(MsTunedKernel *kernel) {
+    if (!kernel->tuned.best.tiles || kernel->space[0].tiles || kernel->tuned.accepted) return;
+    uint32_t others = kernel->count < 32 ? (1u << kernel->count) - 1 : UINT32_MAX;
+    kernel->tuned = (CgTuned){.best = kernel->space[0], .measured = (kernel->tuned.measured & ~others) | 1, .ratio = 1};
+}
+
 /* Kernels with a choice, and what is known of them. */
-static void find_kernels(Tuner *t, bool again) {
+static void find_kernels(Tuner *t, const MsTunePlan *plan) {
     const PgProgram *program = t->build->program;
     t->out->kernels = SU_NEW_ARRAY(&t->build->arena, MsTunedKernel, program->n_kernels + 1);
     for (uint32_t i = 0; i < program->n_kernels; i++) {
         MsTunedKernel *kernel = &t->out->kernels[t->out->n_kernels];
         *kernel = (MsTunedKernel){.index = i};
-        kernel->count = cg_schedule_space(&t->build->target, &program->kernels[i], kernel->space);
+        kernel->count = cg_schedule_space(&t->build->target, &program->kernels[i], plan->amx, kernel->space);
         if (kernel->count == 1) continue;
         bool known = cg_tuned_find(t->tuning, &t->build->target, &program->kernels[i], &kernel->tuned);
         if (known && kernel->tuned.accepted) kernel->kept = kernel->tuned;
-        if (again || !known) kernel->tuned = (CgTuned){.best = kernel->space[0], .measured = 1, .ratio = 1};
+        if (plan->again || !known) kernel->tuned = (CgTuned){.best = kernel->space[0], .measured = 1, .ratio = 1};
+        if (!plan->amx) leave_tiles_out(kernel);
         t->out->n_kernels++;
     }
 }
@@ -417,9 +471,17 @@ static bool tune_modes(Tuner *t) {
 }
 
 static bool tune_unguarded(Tuner *t, const MsTunePlan *plan) {
-    find_kernels(t, plan->again);
+    find_kernels(t, plan);
     if (t->out->n_kernels > 0) store(t, &t->out->kernels[0]); /* tells before the search whether it can be kept */
     return can_store(t) && tune_modes(t) && can_store(t);
+}
+
+static bool check_tiles(DrBuild *build) {
+    const CgTarget *target = &build->target;
+    if (cg_may_use_tiles(target)) return true;
+    return su_error(&build->diags, (SuSpan){0}, "leave --amx out", "%s",
+                    target->amx_bytes || target->amx_bf16 ? "the system does not let this process use AMX"
+                                                          : "this processor has no AMX, or not with AVX-512 VNNI");
 }
 
 bool ms_tune(DrBuild *build, const DrBuildOptions *options, const MsTunePlan *plan, MsTuning *out) {
@@ -428,6 +490,7 @@ bool ms_tune(DrBuild *build, const DrBuildOptions *options, const MsTunePlan *pl
     *out = (MsTuning){.n_kernels = 0};
     const char *directory = dr_tuning_directory(build, options);
     if (!directory) return false;
+    if (plan->amx && (!dr_build_schedules(build, &untuned) || !check_tiles(build))) return false;
     if (!dr_build_code(build, &untuned) || !dr_build_weights_or_random(build, &untuned, NULL)) return false;
     Tuner t = {.build = build, .options = options, .out = out, .start = su_seconds()};
     t.deadline = t.start + plan->seconds;

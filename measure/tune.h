@@ -13,12 +13,13 @@
 typedef struct MsTunePlan {
     double seconds; /* after which no further schedule is begun; one of each mode is measured in any case */
     bool again;     /* forget what was measured before */
+    bool amx;       /* schedules with tiles of AMX too, after all others of their mode; an error where this process has none */
 } MsTunePlan;
 
 /* A kernel with schedules to choose from. */
 typedef struct MsTunedKernel {
     uint32_t index; /* in the program */
-    unsigned count; /* schedules of `space`; the first is the default */
+    unsigned count; /* schedules of `space`; the first is the default, those with tiles are the last */
     CgSchedule space[CG_MOST_SCHEDULES];
     CgTuned tuned;
     CgTuned kept;   /* accepted before, and not given up since (accepted: 0 if there is none) */
@@ -40,7 +41,7 @@ typedef struct MsTuning {
 } MsTuning;
 
 /* Needs dr_build_program; compiles, loads (random weights where options have none), measures, stores. false: the reason is in
- * build->diags: among them that a schedule changed the logits. */
+ * build->diags. A schedule that changed the logits is told of there, by a warning, and is not tried again. */
 bool ms_tune(DrBuild *build, const DrBuildOptions *options, const MsTunePlan *plan, MsTuning *out_tuning);
 
 #endif

@@ -202,13 +202,13 @@ static MossError make_room(const RtRunning *r) {
 
 MossError rt_step_begin(MossModel *model, const MossSegment *segments, uint32_t n_segments, RtRunning *out_running) {
     *out_running = (RtRunning){.model = model};
+    model->hidden_rows = 0;
     MossError error = rt_model_after_fork(model);
     if (error.code == MOSS_OK) error = check_segments(model, segments, n_segments);
     if (error.code != MOSS_OK) return error;
     describe(out_running, segments, n_segments);
     model->n_out_rows = 0;
     model->logits_step = 0;
-    model->hidden_rows = 0;
     return make_room(out_running);
 }
 
@@ -313,13 +313,21 @@ MossError rt_step_end(const RtRunning *r, const MossSegment *segments, MossError
 
 bool moss_state_failed(const MossState *state) { return state->spoilt; }
 
-MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments) {
+/* out_ran: whether segments were fed; else states and their logits are as before, but where memory for the step was lacking. */
+static MossError step(MossModel *model, const MossSegment *segments, uint32_t n_segments, bool *out_ran) {
     RtRunning r;
+    *out_ran = false;
     MossError error = rt_step_begin(model, segments, n_segments, &r);
     if (error.code != MOSS_OK) return error;
     error = model->device ? run_there(&r) : run_here(&r);
     if (error.code == MOSS_NO_MEMORY) { return error; } /* a device asks for memory before it starts */
+    *out_ran = true;
     return rt_step_end(&r, segments, error);
+}
+
+MossError moss_step(MossModel *model, const MossSegment *segments, uint32_t n_segments) {
+    bool ran;
+    return step(model, segments, n_segments, &ran);
 }
 
 /* States keep their rows; the model knows of none. */
@@ -336,14 +344,15 @@ static MossError let_go(MossModel *m, const MossSegment *segments, uint32_t n_se
 }
 
 MossError moss_step_into(MossModel *model, const MossSegment *segments, uint32_t n_segments, float *rows) {
-    bool wanted = false;
+    bool wanted = false, ran;
+    model->hidden_rows = 0;
     for (uint32_t i = 0; i < n_segments; i++) wanted = wanted || segments[i].logits != MOSS_NO_LOGITS;
     if ((wanted && !rows) || (uintptr_t)rows % RT_CACHE_LINE)
         return rt_error(MOSS_BAD_INPUT, "memory for logits must be there, and be aligned to %d bytes", RT_CACHE_LINE);
     model->into = rows;
-    MossError error = moss_step(model, segments, n_segments);
+    MossError error = step(model, segments, n_segments, &ran);
     model->into = NULL;
-    if (model->n_out_rows == 0) return error; /* no step, or all failed */
+    if (!ran || model->n_out_rows == 0) return error; /* a refused step leaves the logits of earlier ones; or all failed */
     MossError lost = let_go(model, segments, n_segments, rows);
     return error.code == MOSS_OK ? lost : error;
 }
@@ -358,6 +367,7 @@ MossError moss_feed(MossModel *model, MossState *state, const int32_t *tokens, s
     const PgProgram *program = model->program;
     uint32_t most = chunk && chunk < program->max_rows ? chunk : (uint32_t)program->max_rows;
     int64_t position = state->position;
+    model->hidden_rows = 0;
     if (!count) return rt_error(MOSS_BAD_INPUT, "no tokens to feed");
     if (program->max_positions && count > (uint64_t)(program->max_positions - position)) return too_long(program, position, count);
     for (size_t i = 0; i < count; i++) { /* all of them before the first chunk changes the state */

@@ -11,7 +11,7 @@ int su_allowed_cpus(void);
 int su_cpu_quota(const char *root);
 /* Threads when nobody says how many: as many as CPUs, and no more than the quota pays for. */
 int su_default_threads(void);
-/* Whether the kernel lets this process use tiles of AMX: it must be asked, once for all threads. */
+/* Whether the kernel lets this process use tiles of AMX: asks for them, for all threads and for good. */
 bool su_may_use_tiles(void);
 
 #endif

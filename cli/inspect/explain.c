@@ -57,11 +57,16 @@ static void print_json(const DrBuild *build, const ExplainOptions *o, const MsEx
 /* The model of the device that is described, and what the program is made for there. */
 static bool find_model(DrBuild *build, const ExplainOptions *o, MsTimeModel *out) {
     FeDevice device;
+    CgTarget target;
     if (!dr_find_device(o->described, &build->arena, &device, &build->diags) ||
         !ms_time_model(&device, o->model.threads, out, &build->diags))
         return false;
     build->kind = dr_kind_of_target(device.target);
-    return true;
+    if (!o->model.fast || !build->kind->check_fast) return true;
+    if (!dr_find_target(device.target, &build->arena, &target, &build->diags)) return false;
+    bool has = build->kind->check_fast(build, NULL, &target);
+    cg_target_free(&target);
+    return has;
 }
 
 /* What kernels are compiled with here; nothing where no code can be made for this machine. */

@@ -30,14 +30,16 @@ static void report(const DrBuild *build, const char *spec, double ms, bool json)
 }
 
 /* Of the host all that --isa leaves open is found later. */
-static bool find_target(DrBuild *build, const char *target) {
-    return strcmp(target, "host") == 0 || dr_build_target(build, target, false, NULL);
+static bool find_target(DrBuild *build, WarmOptions *o) {
+    if (strcmp(o->target, "host") != 0) return dr_build_target(build, o->target, o->model.fast, NULL);
+    DrBuildOptions options = cli_build_options(NULL, &o->model);
+    return !o->model.fast || dr_cpu.check_fast(build, &options, NULL);
 }
 
 /* Before any spec is read. */
-static bool target_is_there(const char *target) {
+static bool target_is_there(WarmOptions *o) {
     DrBuild build = {0};
-    return cli_build_finish(&build, find_target(&build, target)) == CLI_OK;
+    return cli_build_finish(&build, find_target(&build, o)) == CLI_OK;
 }
 
 static int warm(const char *spec, WarmOptions *o) {
@@ -45,7 +47,7 @@ static int warm(const char *spec, WarmOptions *o) {
     DrBuildOptions options = cli_build_options(spec, &o->model);
     CliTexts unused = {0}; /* its weights */
     options.cache = DR_CACHE_NEEDED;
-    bool ok = find_target(&build, o->target) && cli_take_given(&build, &options, &unused);
+    bool ok = find_target(&build, o) && cli_take_given(&build, &options, &unused);
     double start = su_seconds();
     ok = ok && dr_build_spec(&build, &options) && dr_build_graph(&build) && dr_build_program(&build, &options) &&
          dr_build_code(&build, &options);
@@ -59,6 +61,7 @@ static const CliOption table[] = {
     CLI_OPTION_JSON(WarmOptions, "one JSON object a line, one for each spec"),
     CLI_OPTION_NO_PASSES(CliModelOptions),
     CLI_OPTION_ISA(CliModelOptions),
+    CLI_OPTION_FAST(CliModelOptions),
     CLI_OPTION_NO_TUNE(CliModelOptions),
     CLI_OPTION_SET(CliModelOptions),
     CLI_OPTION_PROGRESS(CliModelOptions),
@@ -73,7 +76,7 @@ static int run(const CliCommand *command, CliArgs *args) {
         return cli_usage_error(command, "--target: expected host or a GPU such as cuda:sm_90, got '%s'", o.target);
     if (!(kind->takes & DR_ISA) && o.model.isa)
         return cli_usage_error(command, "--isa is for the host and cannot be combined with --target");
-    if (!target_is_there(o.target)) return CLI_FAILED;
+    if (!target_is_there(&o)) return CLI_FAILED;
     status = CLI_OK;
     for (size_t i = 0; i < args->n_positionals; i++)
         if (warm(args->positionals[i], &o) != CLI_OK) status = CLI_FAILED;

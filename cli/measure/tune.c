@@ -10,7 +10,7 @@
 typedef struct TuneOptions {
     CliModelOptions model;
     double seconds;
-    bool again, json;
+    bool again, amx, json;
 } TuneOptions;
 
 static const char *const modes[PG_MODES] = {"token", "prompt"};
@@ -98,7 +98,7 @@ static void print_text(const DrBuild *build, const MsTuning *tuning) {
 /* A CliWork. */
 static bool tune(DrBuild *build, const DrBuildOptions *options, void *context) {
     const TuneOptions *o = context;
-    MsTunePlan plan = {.seconds = o->seconds, .again = o->again};
+    MsTunePlan plan = {.seconds = o->seconds, .again = o->again, .amx = o->amx};
     MsTuning tuning;
     if (!dr_build_device(build, options) || !dr_build_spec(build, options) || !dr_build_graph(build) ||
         !dr_build_program(build, options) || !ms_tune(build, options, &plan, &tuning))
@@ -111,6 +111,7 @@ static const CliOption table[] = {
     CLI_ROW_REAL(TuneOptions, seconds, "seconds", "S", 0, 86400,
                  "begin no further schedule after so many seconds (default 60); loading comes before"),
     CLI_ROW_FLAG(TuneOptions, again, "again", "measure anew what was measured before"),
+    CLI_ROW_FLAG(TuneOptions, amx, "amx", "try AMX tiles too, after all else: no machine has run them yet"),
     CLI_OPTION_WEIGHTS(CliModelOptions, false, CLI_ABOUT_WEIGHTS " (default: random weights)"),
     CLI_OPTION_JSON(TuneOptions, "print one JSON object"),
 };
@@ -133,14 +134,17 @@ const CliCommand cli_tune = {
     .synopsis = "SPEC [-w WEIGHTS]... [--seconds S] [OPTION]...",
     .about =
         "A linear layer may walk more or fewer panels of weights side by side, fetch them ahead, take larger or smaller blocks and "
-        "claims. None of that changes a bit of the result. This command compiles the spec's kernels in each of these schedules, "
+        "claims. None of that changes a bit of the result, save tiles of bf16 (--amx with --fast), which add in another order. "
+        "This command compiles the spec's kernels in each of these schedules, "
         "runs steps of one token and of a prompt in turns with the default schedules, and judges every kernel by the times of its "
         "own phases. What is at least 2 % faster, in three rounds of four, runs in turns with the defaults once more; what stays "
         "faster is stored beside the compiled kernels. From then on every command that compiles such a kernel on such a processor "
         "uses it; --no-tune ignores it, and `mossc explain` shows it.\n\n"
         "Every measurement is stored when it is made: a run that ended early, by --seconds or otherwise, is continued by "
         "the next one. A new build of mossc or of LLVM begins anew. Let nothing else run meanwhile. "
-        "The logits of every schedule are compared with those of the defaults.\n\n"
+        "The logits of every schedule are compared with those of the defaults: one that changes them (with tiles of bf16: by more "
+        "than 2 % of their root mean square) is told of and left out. What --amx tries is noted before it runs, so that a run "
+        "that it ended is continued without it.\n\n"
         "`mossc cache --clear` removes the schedules too.",
     .examples = "mossc tune specs/mamba-130m.yaml\n"
                 "mossc tune specs/mamba-130m.yaml --set weights.dtype=bf16 --seconds 300 --json\n"

@@ -8,7 +8,6 @@
 #include "codegen/llvm/module.h"
 #include "codegen/target.h"
 #include "support/alloc.h"
-#include "support/cpus.h"
 #include "support/str.h"
 
 /* ---------------------------------------------------------------------------------------------- families */
@@ -274,7 +273,7 @@ static bool fill_x86(CgTarget *t, const char *isa, const char *triple, const cha
     if (!fill(t, triple, cpu, features, wide ? &avx512 : &avx2, diags)) return false;
     if (vnni) use_vnni(t);
     if (isa == NULL && wide && has_feature(features, "avx512bf16")) use_bf16(t);
-    if (vnni && wide && has_feature(features, "amx-tile") && su_may_use_tiles()) {
+    if (vnni && wide && has_feature(features, "amx-tile")) {
         t->amx_bytes = has_feature(features, "amx-int8");
         t->amx_bf16 = t->bf16 != CG_BF16_NONE && has_feature(features, "amx-bf16");
     }

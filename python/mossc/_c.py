@@ -78,7 +78,7 @@ class Handle:
 
     def __init__(self, pointer: typing.Any, free: typing.Callable[[typing.Any], None], *needs: Handle) -> None:
         self._pointer, self._free, self._needs = pointer, free, needs
-        self._users, self._open, self._process = 1, True, os.getpid()
+        self._users, self._open = 1, True
         for other in needs:
             other._users += 1
 
@@ -108,6 +108,22 @@ class Handle:
     def __del__(self) -> None:
         if getattr(self, "_open", False):
             self.release()
+
+
+class Callbacks:
+    """What C gives back to callbacks as their context. An exception in one, whose `onerror` is keep_error, waits for the end of the call."""
+
+    error: BaseException | None = None
+
+    def raise_error(self) -> None:
+        error, self.error = self.error, None
+        if error is not None:
+            raise error
+
+
+def keep_error(exception: typing.Any, error: BaseException, traceback: typing.Any) -> None:
+    """`onerror` of a callback whose first argument is called `context`: the handle of a Callbacks."""
+    ffi.from_handle(traceback.tb_frame.f_locals["context"]).error = error
 
 
 def tokens_array(tokens: typing.Any) -> np.ndarray:

@@ -63,7 +63,7 @@ class Chat:
         self.model, self.template, self.variables = model, Template(jinja), dict(variables)
         self.messages: list[dict[str, typing.Any]] = [] if system is None else [{"role": "system", "content": system}]
         self.state = model.state()
-        self._text = ""  # that the state has seen
+        self._text: str | None = ""  # that the state has seen; None: something else, so that it begins anew
 
     def _ids(self, text: str) -> list[int]:
         """Of a text with marks, which follows self._text."""
@@ -77,26 +77,32 @@ class Chat:
                 ids += tokenizer.encode(part, part=True, behind=bool(self._text or ids))
         return ids
 
-    def send(self, content: typing.Any, *, role: str = "user", **options: typing.Any) -> typing.Iterator[Piece]:
+    def send(self, content: typing.Any, *, role: str = "user", variables: typing.Mapping[str, typing.Any] | None = None,
+             **options: typing.Any) -> typing.Iterator[Piece]:
         """A message; the answer's pieces, as Model.generate gives them with these options. The answer becomes a message once it is over, or the
-        iterator is closed."""
-        self.messages.append({"role": role, "content": content})
-        return self.answer(**options)
+        iterator is closed. variables: of the template, for this answer alone, before those of the conversation. After an exception the
+        messages are as they were."""
+        message = {"role": role, "content": content}
+        generation = self._begin([*self.messages, message], variables, options)
+        self.messages.append(message)
+        return self._told(generation)
 
-    def answer(self, **options: typing.Any) -> typing.Iterator[Piece]:
+    def answer(self, *, variables: typing.Mapping[str, typing.Any] | None = None, **options: typing.Any) -> typing.Iterator[Piece]:
         """The answer to the messages as they are."""
-        text = self.template.render(self.messages, **self.variables)
-        if not text.startswith(self._text):
+        return self._told(self._begin(self.messages, variables, options))
+
+    def _begin(self, messages: typing.Sequence[Message], variables: typing.Mapping[str, typing.Any] | None,
+               options: typing.Mapping[str, typing.Any]) -> Generation:
+        """Feeds what the state has not seen of these messages."""
+        text = self.template.render(messages, **{**self.variables, **(variables or {})})
+        if self._text is None or not text.startswith(self._text):
             self.state.reset()
             self._text = ""
         ids = self._ids(text[len(self._text):])
-        try:
-            generation = self.model.generate(tokens_array(ids), state=self.state, whole=True, **options)
-        except BaseException:
-            self._text = "\0" # whatever comes is read anew
-            raise
+        self._text = None  # until all is fed
+        generation = self.model.generate(tokens_array(ids), state=self.state, whole=True, **options)
         self._text = text
-        return self._told(generation)
+        return generation
 
     def _told(self, generation: Generation) -> typing.Iterator[Piece]:
         answer = []
@@ -108,8 +114,9 @@ class Chat:
             generation.close()
             said = "".join(answer)
             self.messages.append({"role": "assistant", "content": said})
-            # A stop string was fed and is not in the answer; held text and a character that broke off are in neither.
-            self._text = self._text + said if generation.stop in ("eos", "count") else "\0"
+            # A stop string was fed and is not in the answer; held text is in neither; bytes that are no character stand there as another one.
+            known = self._text is not None and generation.stop in ("eos", "count") and "\ufffd" not in said
+            self._text = self._text + said if known else None
 
     def ask(self, content: typing.Any, **options: typing.Any) -> str:
         """`send`, and the whole answer."""

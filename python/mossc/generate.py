@@ -6,8 +6,7 @@ import typing
 
 import numpy as np
 
-from mossc._c import Diags, Handle, check, ffi, int32_pointer, lib, path_bytes, strings, struct, text_of
-
+from mossc._c import Callbacks, Diags, Handle, check, ffi, int32_pointer, keep_error, lib, path_bytes, strings, struct, text_of
 from mossc.tokenizer import characters
 
 if typing.TYPE_CHECKING:
@@ -68,15 +67,22 @@ class Piece:
     top: tuple[tuple[int, float], ...] = ()  # the most probable tokens and their logprobs, in order
 
 
+class _MaskCalls(Callbacks):
+    """What a picker's callbacks need."""
+
+    def __init__(self, mask: Mask | None) -> None:
+        self.mask = mask
+
+
 class Picker:
     """A MossPicker, with what its callbacks need. An exception in a callback ends the text there, and is raised when the step is over."""
 
     def __init__(self, model: Model, mask: Mask | None, logit_bias: typing.Mapping[int, float] | None, logprobs: int | None,
                  **picking: typing.Any) -> None:
-        self.mask, self.error, self._told = mask, None, logprobs
+        self._calls, self._told = _MaskCalls(mask), logprobs
         if logprobs is not None:
             picking["logprobs"] = max(1, logprobs) # C tells a token's own with others, or nothing
-        context = self._context = ffi.new_handle(self)
+        context = self._context = ffi.new_handle(self._calls)
         biases = ffi.new("MossBias[]", [(token, add) for token, add in (logit_bias or {}).items()])
         if mask is not None:
             picking.update(allow=lib.py_MossPicking_allow, commit=lib.py_MossPicking_commit, rollback=lib.py_MossPicking_rollback)
@@ -101,35 +107,30 @@ class Picker:
         return (told[0][1], tuple(told[1:1 + self._told])) if told else (None, ())
 
     def raise_error(self) -> None:
-        error, self.error = self.error, None
-        if error is not None:
-            raise error
+        """That of a callback in the call that is over."""
+        self._calls.raise_error()
 
 
-def _failed(exception: typing.Any, error: BaseException, traceback: typing.Any) -> None:
-    """An exception in a callback: kept for the call that is under way."""
-    ffi.from_handle(traceback.tb_frame.f_locals["context"]).error = error
-
-
-@ffi.def_extern(name="py_MossPicking_allow", error=False, onerror=_failed)
+@ffi.def_extern(name="py_MossPicking_allow", error=False, onerror=keep_error)
 def _allow(context: typing.Any, bits: typing.Any, limit: int) -> bool:
     words = (limit + 31) // 32
     return bool(ffi.from_handle(context).mask.allow(np.frombuffer(ffi.buffer(bits, 4 * words), np.uint32), limit))
 
 
-@ffi.def_extern(name="py_MossPicking_commit", onerror=_failed)
+@ffi.def_extern(name="py_MossPicking_commit", onerror=keep_error)
 def _commit(context: typing.Any, token: int) -> None:
     ffi.from_handle(context).mask.commit(token)
 
 
-@ffi.def_extern(name="py_MossPicking_rollback", onerror=_failed)
+@ffi.def_extern(name="py_MossPicking_rollback", onerror=keep_error)
 def _rollback(context: typing.Any, count: int) -> None:
     ffi.from_handle(context).mask.rollback(count)
 
 
 class Generation(typing.Iterator[Piece]):
     """A text as it comes: an iterator of pieces. `state` stands after all of them when it is over; `stop` then says why it ended: "count",
-    "eos" (or a grammar's end), "positions" (max_positions was reached), "text" (a stop string), "caller" (`close`)."""
+    "eos" (or a grammar's end), "positions" (max_positions was reached), "text" (a stop string), "caller" (`close`), "error" (of the model or
+    a mask; the exception was raised)."""
 
     def __init__(self, model: Model, state: State, sampler: typing.Any, completion: typing.Any, picker: Picker | None, owners: typing.Any) -> None:
         self.model, self.state, self._picker, self._sampler = model, state, picker, sampler
@@ -152,14 +153,17 @@ class Generation(typing.Iterator[Piece]):
         return piece
 
     def _taken(self, error: typing.Any) -> Piece | None:
-        """What C has put into self._piece and self._more; None: it is over."""
-        if self._picker:
-            self._picker.raise_error()
-        if self._more[0]:
-            return self._made()
-        self.stop = STOPS[lib.moss_writing_stop(self._handle.pointer)]
-        self._handle.release()
-        check(error)
+        """What C has put into self._piece and self._more; None: it is over. An exception ends it."""
+        try:
+            if self._picker:
+                self._picker.raise_error()
+            if self._more[0]:
+                return self._made()
+            check(error)
+        except BaseException:
+            self._end("error")
+            raise
+        self._end(STOPS[lib.moss_writing_stop(self._handle.pointer)])
         rest = self._characters.decode(b"", True)
         return Piece(None, rest) if rest else None
 
@@ -172,23 +176,30 @@ class Generation(typing.Iterator[Piece]):
         """The text of all pieces that are still to come."""
         return "".join([piece.text for piece in self])
 
+    def _end(self, stop: str) -> None:
+        self.stop = stop
+        self._handle.release()
+
     def close(self) -> None:
         """Ends it here. On a GPU up to 31 more tokens may have been fed."""
         if self.stop is None:
-            self.stop = "caller"
-            self._handle.release()
+            self._end("caller")
 
 
 class Batch(typing.Iterator[tuple[int, Piece]]):
     """Texts that are made together, a step for a token of each: an iterator of (which, piece). Each is the text that it would be alone;
-    `generations` has them, with state and stop. Made by Model.generate_batch."""
+    `generations` has them, with state and stop. An exception ends the text that it is of, and comes behind the pieces of that step; whoever
+    goes on has the rest of the other texts. Made by Model.generate_batch."""
 
     def __init__(self, generations: typing.Sequence[Generation]) -> None:
         self.generations = list(generations)
         self._ready: list[tuple[int, Piece]] = []
+        self._errors: list[BaseException] = []
 
     def __next__(self) -> tuple[int, Piece]:
         while not self._ready:
+            if self._errors:
+                raise self._errors.pop(0)
             going = [(i, g) for i, g in enumerate(self.generations) if g.stop is None]
             if not going:
                 raise StopIteration
@@ -202,7 +213,11 @@ class Batch(typing.Iterator[tuple[int, Piece]]):
         for k, (i, g) in enumerate(going):
             g._piece[0], g._more[0] = pieces[k], more[k]
             error = ffi.new("MossError *")[0] if more[k] else lib.moss_writing_next(g._handle.pointer, g._piece, g._more)
-            piece = g._taken(error)
+            try:
+                piece = g._taken(error)
+            except BaseException as exception:
+                self._errors.append(exception)
+                continue
             if piece is not None:
                 self._ready.append((i, piece))
 

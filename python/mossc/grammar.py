@@ -7,6 +7,7 @@ import typing
 import numpy as np
 
 if typing.TYPE_CHECKING:
+    from mossc.generate import Mask
     from mossc.model import Model
 
 
@@ -76,13 +77,15 @@ class GrammarMask:
         self._check()
 
 
-def mask_of(model: Model, *, json_schema: typing.Any = None, regex: str | None = None, grammar: str | None = None) -> GrammarMask | None:
-    """The mask of the one that is given: a JSON schema, a dict or its text; a regular expression; a grammar in llguidance's Lark."""
-    given = [value is not None for value in (json_schema, regex, grammar)]
+def mask_of(model: Model, mask: Mask | None = None, *, json_schema: typing.Any = None, regex: str | None = None,
+            grammar: str | None = None) -> Mask | None:
+    """The mask of the one that is given: a mask itself; a JSON schema, a dict or its text; a regular expression; a grammar in llguidance's
+    Lark. ValueError: several are given."""
+    given = [value is not None for value in (mask, json_schema, regex, grammar)]
     if sum(given) > 1:
-        raise ValueError("json_schema, regex and grammar: one of them at most")
-    if not any(given):
-        return None
+        raise ValueError("mask, json_schema, regex and grammar: one of them at most")
+    if mask is not None or not any(given):
+        return mask
     matcher = _llguidance().LLMatcher
     if json_schema is not None:
         text = matcher.grammar_from_json_schema(json_schema if isinstance(json_schema, str) else json.dumps(json_schema))

@@ -7,13 +7,13 @@ It is `lm_eval` with this model registered; a harness that reads the entry point
 A request's context is fed once. What several contexts have in common at their beginning (few-shot examples, the question of a choice) is fed
 once for all of them, and each goes on from a clone of that state: with the same bits as if it were fed alone.
 
-    --model_args spec=    a spec, or a directory that `mossc import` made         weights=  checkpoint; several with + between
+    --model_args spec=    a spec, or a directory that `mossc import` made         weights=  checkpoint; several with + between (default:
+                                                                                            model.safetensors beside spec.yaml)
                  device=  cpu, cuda, cuda:N; threads=N; isa=; fast=true            max_length=  tokens of a context (default: the model's)
                  max_gen_toks=  tokens that are generated at most, unless the task says it (256)
 """
 from __future__ import annotations
 
-import pathlib
 import sys
 import typing
 
@@ -25,6 +25,7 @@ from lm_eval.api.registry import register_model
 from tqdm import tqdm
 
 import mossc
+from mossc.spec import find
 
 PIECE = 256  # tokens whose logits are held at once
 LEAST_SHARED = 8  # tokens that contexts must have in common beyond what is kept already, for a state of its own
@@ -114,19 +115,6 @@ class Scorer:
         return out
 
 
-def _places(spec: str, weights: str | None) -> tuple[str, list[str]]:
-    """A spec and its checkpoints; of a directory that `mossc import` made, what lies in it."""
-    path = pathlib.Path(spec)
-    if not path.is_dir():
-        if not weights:
-            raise ValueError("model_args: give weights=FILE")
-        return spec, weights.split("+")
-    files = weights.split("+") if weights else sorted(map(str, path.glob("*.safetensors")))
-    if not files:
-        raise ValueError(f"model_args: {spec} has no .safetensors: give weights=FILE")
-    return str(path / "spec.yaml"), files
-
-
 @register_model("mossc")
 class MosscLM(TemplateLM):
     """The harness's model."""
@@ -136,8 +124,8 @@ class MosscLM(TemplateLM):
                  max_batch_size: typing.Any = None) -> None:
         """batch_size, max_batch_size: of the harness; a step's rows are the model's."""
         super().__init__()
-        path, files = _places(spec, weights)
-        self.model = mossc.Model(path, files, device=device or "cpu", threads=int(threads), isa=isa, fast=bool(fast))
+        found, files = find(spec, weights.split("+") if weights else [])
+        self.model = mossc.Model(found, files, device=device or "cpu", threads=int(threads), isa=isa, fast=bool(fast))
         self._tokens = self.model.tokenizer
         self.max_length = min(int(max_length or NEVER), self.model.max_positions or NEVER)
         self.max_gen_toks = int(max_gen_toks)

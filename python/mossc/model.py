@@ -37,7 +37,7 @@ class Model:
     a dict of arrays, name to float array of the tensor's shape (`tensors`), in float32 or what becomes it; None: those that lie in the
     directory of an import, or fresh ones of `seed` where it is given or there are none.
     device: "cpu", "cuda", "cuda:N". threads: workers, 0: as many as the process may use CPUs. isa: of a CPU, "avx512", "avx2", "neon";
-    None: the best there is. fast: of a GPU. cache: kernels are taken from and kept in the kernel cache.
+    None: the best there is. fast: of a GPU, or of a CPU with AVX-512 BF16 or ARM's bf16 (another one is an error). cache: kernels are taken from and kept in the kernel cache.
 
     One thread at a time uses a model, its states and its tokenizer; the GIL is released while C works. Of the memory, all lasts as long
     as states and arrays over it live. MosscError.
@@ -71,7 +71,9 @@ class Model:
                 error = lib.mossc_model_fresh(compiled, seed, options, diags.pointer, out)
             elif isinstance(given, typing.Mapping):
                 elements = _weights.Elements(self._program, given)
-                error = lib.mossc_model_from_memory(compiled, lib.py_MossTensorLookup, elements.context, options, diags.pointer, out)
+                context = ffi.new_handle(elements)
+                error = lib.mossc_model_from_memory(compiled, lib.py_MossTensorLookup, context, options, diags.pointer, out)
+                elements.raise_error()
             else:
                 paths = [given] if isinstance(given, (str, os.PathLike)) else list(given)
                 array, owners = strings([path_bytes(path) for path in paths])
@@ -116,9 +118,10 @@ class Model:
     def tokenizer(self) -> Tokenizer:
         """That which the spec names, with `defaults.stop_ids` among its ends; opened when it is first asked for."""
         if self._tokenizer is None:
-            self._tokenizer = Tokenizer(self.spec)
+            tokenizer = Tokenizer(self.spec)
             if self.defaults.stop_ids:
-                self._tokenizer.set_ends(list(dict.fromkeys((*self._tokenizer.ends, *self.defaults.stop_ids))))
+                tokenizer.set_ends(list(dict.fromkeys((*tokenizer.ends, *self.defaults.stop_ids))))
+            self._tokenizer = tokenizer
         return self._tokenizer
 
     def state(self) -> State:
@@ -219,12 +222,12 @@ class Model:
         its logit; -inf: never. seed: the same gives the same text on every machine. stop: texts that end it, of which nothing is given.
         ignore_eos: what ends a text is never picked. logprobs: each piece tells its token's log-probability and those of so many of the
         most probable ones. json_schema (a dict or its text), regex, grammar (Lark of llguidance): what the text must follow; the extra
-        `grammar` is needed. mask: which tokens may come next, in your own way. whole: the text stands by itself, as an answer does, and some
-        tokenizers then leave out a blank in front.
+        `grammar` is needed. mask: which tokens may come next, in your own way; one of these four at most. whole: the text stands by itself,
+        as an answer does, and some tokenizers then leave out a blank in front.
 
         Ctrl-C ends it between steps, within the prompt too."""
         before = self._tokens([] if prompt is None else prompt)
-        mask = mask or mask_of(self, json_schema=json_schema, regex=regex, grammar=grammar)
+        mask = mask_of(self, mask, json_schema=json_schema, regex=regex, grammar=grammar)
         state = state or self.state()
         self.feed(state, before)
         return begin(self, state, before, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,

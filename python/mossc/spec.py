@@ -9,7 +9,7 @@ import typing
 
 from mossc import imports
 from mossc._c import Diags, Handle, ffi, lib, path_bytes, strings, struct, text_of
-from mossc.errors import Message
+from mossc.errors import Message, MosscError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +53,15 @@ class TensorInfo:
 
 def _scalar(value: typing.Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def find(source: str | os.PathLike, weights: typing.Sequence[str | os.PathLike] = ()) -> tuple[Spec, list[pathlib.Path]]:
+    """A spec by its path, as Spec takes it, with its weights: those that are given, else those beside it. MosscError: there are none."""
+    spec = Spec(source)
+    paths = [pathlib.Path(path) for path in weights] or ([spec.weights] if spec.weights else [])
+    if not paths:
+        raise MosscError("bad_input", f"{source}: weights are needed: their file, or a directory with {imports.SPEC} and {imports.WEIGHTS}")
+    return spec, paths
 
 
 class Spec:

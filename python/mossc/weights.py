@@ -5,7 +5,7 @@ import typing
 
 import numpy as np
 
-from mossc._c import ffi, lib, text_of
+from mossc._c import Callbacks, ffi, keep_error, lib, text_of
 from mossc.errors import MosscError
 
 
@@ -15,8 +15,8 @@ def tensors(program: typing.Any) -> dict[str, tuple[int, ...]]:
     return {text_of(t.name): tuple(t.shape[0:t.rank]) for t in found}
 
 
-class Elements:
-    """Tensors of a dict, for the duration of mossc_model_from_memory."""
+class Elements(Callbacks):
+    """Tensors of a dict, and float32 copies of what is not so already, for the duration of mossc_model_from_memory."""
 
     def __init__(self, program: typing.Any, given: typing.Mapping[str, typing.Any]) -> None:
         wanted = tensors(program)
@@ -30,7 +30,6 @@ class Elements:
         if wrong:
             raise MosscError("bad_weights", "\n".join(sorted(wrong)))
         self._arrays: dict[str, np.ndarray] = {}
-        self.context = ffi.new_handle(self)
 
     def pointer(self, name: str) -> typing.Any:
         if name not in self._wanted:
@@ -39,6 +38,6 @@ class Elements:
         return ffi.cast("const float *", array.ctypes.data)
 
 
-@ffi.def_extern(name="py_MossTensorLookup", error=ffi.NULL)
+@ffi.def_extern(name="py_MossTensorLookup", error=ffi.NULL, onerror=keep_error)
 def _look_up(context: typing.Any, name: typing.Any) -> typing.Any:
     return ffi.from_handle(context).pointer(text_of(name))

@@ -7,6 +7,7 @@ runs all tests, or those whose names contain a NAME.
 """
 import os
 import pathlib
+import platform
 import re
 import shutil
 import struct
@@ -94,6 +95,20 @@ def test_warm_says_what_it_made(m):
     assert warm(m, spec, "--set", "weights.dtype=bf16")[0] > 0
     text = m.out("warm", spec, twin)
     assert re.fullmatch(rf"spec.yaml: {made} kernels, 0 made, {made} found, \d+ ms\ntwin.yaml: .*\n", text), text
+
+
+def test_warm_makes_what_fast_runs(m):
+    if platform.machine() != "x86_64":
+        raise Skipped("--isa bf16-in-ir is for x86-64")
+    spec = make(m)
+    options = ("--isa", "bf16-in-ir", "--set", "weights.dtype=bf16")
+    made = warm(m, spec, *options)[0]
+    fast_made, fast_found = warm(m, spec, *options, "--fast")
+    assert made > 0 and 0 < fast_made and 0 < fast_found, (made, fast_made, fast_found)  # a step of one row is the same
+    count = len(entries(m))
+    logits(m, spec, "--fast", *options)
+    assert len(entries(m)) == count
+    assert "--fast needs sums of bfloat16 products" in m.error("warm", spec, "--isa", "avx2", "--fast")
 
 
 def test_warm_goes_on_after_a_wrong_spec(m):

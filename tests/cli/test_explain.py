@@ -114,9 +114,11 @@ def test_mistakes_say_what_is_wrong(m):
         (["--position", 64], 1, "--position 64 is past max_positions - 1 of this model, 63"),
         (["-w", "w.safetensors"], 2, "-w requires --measure"),
         (["--measure", "-w", "none.safetensors"], 1, "none.safetensors"),
+        (["--device", "raspberry-pi-5", "--fast"], 1, "--fast needs sums of bfloat16 products"),
     ):
         error = m.error("explain", spec, *arguments, status=status)
         assert message in error, error
+    m.run("explain", spec, "--device", "graviton3", "--fast", "--set", "weights.dtype=bf16")
 
 
 def test_limits_are_measured(m):

@@ -15,7 +15,7 @@ def commands(m):
     """Every command, and its options: {"bench": {"--prefill": None, "--output": "-o"…}}"""
     overview = m.out("--help").split("commands:\n")[1].split("\n\n")[0]
     names = [line.split()[0] for line in overview.splitlines() if re.match(r"  [a-z]", line)]
-    names = [name for name in names if name != "help"] + ["explore merge", "explore calibrate", "explore spec"]
+    names = [name for name in names if name != "help"] + [f"explore {name}" for name in ("merge", "calibrate", "spec", "point", "collect")]
     found = {}
     for name in names:
         rows = re.findall(r"^  (?:-(\w+), |    )(--[a-z0-9-]+)", m.out(*name.split(), "--help"), re.M)

@@ -11,7 +11,7 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import TINY, run_tests  # noqa: E402
+from harness import TINY, Skipped, run_tests  # noqa: E402
 
 TOKENS = " ".join(str(40 + i * 37 % 200) for i in range(40))
 
@@ -112,6 +112,13 @@ def test_cache_knows_schedules(m):
     assert cleared["schedules"] == 0 and cleared["removed_schedules"] == count and not entries(m), cleared
     tune(m, spec)
     assert f" kernels and {count} schedules\n" in m.out("cache", "--clear")
+
+
+def test_amx_is_refused_where_there_is_none(m):
+    spec = m.file("spec.yaml", TINY)
+    if "amx_tile" in pathlib.Path("/proc/cpuinfo").read_text():
+        raise Skipped("this machine has AMX, which runs on request alone")
+    assert "this processor has no AMX" in m.error("tune", spec, "--amx", "--seconds", 0)
 
 
 def test_wrong_usage(m):

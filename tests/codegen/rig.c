@@ -1,6 +1,13 @@
 #include "tests/codegen/rig.h"
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#else
+#include <sys/auxv.h>
+#endif
+
 #include "runtime/dtypes.h"
+#include "support/cpus.h"
 
 enum { MARGIN = 1024, ALIGN = 64, STATE_BYTES = 512 << 10 }; /* MARGIN: around every operand; STATE_BYTES: most of one sequence */
 enum { UNCHANGED, ANYTHING, WRITTEN }; /* RigMemory.results: what must stand there; WRITTEN: what the reference wrote */
@@ -17,11 +24,27 @@ static bool has_avx512(void) {
            __builtin_cpu_supports("avx512vl");
 }
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+static bool has_vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+static bool has_bf16(void) { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+/* With tiles of bytes and of bf16, and the system's leave. */
+static bool has_amx(void) {
+    enum { BF16 = 1 << 22, TILES = 1 << 24, BYTES = 1 << 25 };
+    unsigned a, b, c, d;
+    bool there = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & BF16) && (d & TILES) && (d & BYTES);
+    return there && has_vnni() && has_bf16() && su_may_use_tiles();
+}
 static bool has_neon(void) { return false; }
+static bool has_neon_bf16(void) { return false; }
 #else
 static bool has_avx512(void) { return false; }
 static bool has_avx2(void) { return false; }
+static bool has_bf16(void) { return false; }
+static bool has_amx(void) { return false; }
 static bool has_neon(void) { return true; }
+static bool has_neon_bf16(void) {
+    enum { BF16 = 1 << 14 }; /* HWCAP2_BF16 */
+    return getauxval(AT_HWCAP2) & BF16;
+}
 #endif
 
 static const struct {
@@ -34,8 +57,11 @@ static const struct {
                         {"vnni-in-ir", "vnni-in-ir", has_avx2, 16},
                         {"bf16-in-ir", "bf16-in-ir", has_avx2, 16},
                         {"amx-in-ir", "amx-in-ir", has_avx2, 16},
+                        {"avx512-bf16", NULL, has_bf16, 16},
+                        {"avx512-amx", NULL, has_amx, 16},
                         {"neon", NULL, has_neon, 4},
-                        {"neon-plain", "neon", has_neon, 4}};
+                        {"neon-plain", "neon", has_neon, 4},
+                        {"neon-bf16", NULL, has_neon_bf16, 4}};
 enum { INSTRUCTION_SETS = sizeof instruction_sets / sizeof *instruction_sets };
 
 bool rig_begin(int argc, char **argv) {
@@ -43,7 +69,9 @@ bool rig_begin(int argc, char **argv) {
     int i = 0;
     while (argc == 2 && i < INSTRUCTION_SETS && strcmp(instruction_sets[i].name, argv[1]) != 0) i++;
     if (argc != 2 || i == INSTRUCTION_SETS) {
-        fprintf(stderr, "usage: %s avx512|avx512-plain|avx2|vnni-in-ir|bf16-in-ir|amx-in-ir|neon|neon-plain\n", argv[0]);
+        fprintf(stderr, "usage: %s ISA, one of", argv[0]);
+        for (i = 0; i < INSTRUCTION_SETS; i++) fprintf(stderr, " %s", instruction_sets[i].name);
+        fputc('\n', stderr);
         exit(2);
     }
     if (!instruction_sets[i].present()) {

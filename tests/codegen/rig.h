@@ -6,7 +6,7 @@
  * as results (rig_result) count only where the reference wrote: the lanes past an operand's elements, padding rows and padding
  * positions are anything. All other memory must be as it was, a margin around every operand included. What nobody wrote is a NaN.
  *
- * A suite runs for one instruction set, which is its argument: avx512, avx2 or neon; or for one way to multiply bytes (rig.c). */
+ * A suite runs for one instruction set, which is its argument: avx512, avx2 or neon; or for one way to multiply bytes or bf16 (rig.c). */
 #ifndef MOSSC_TESTS_CODEGEN_RIG_H
 #define MOSSC_TESTS_CODEGEN_RIG_H
 

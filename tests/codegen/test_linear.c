@@ -196,8 +196,10 @@ static PgEpilogue random_epilogue(Rng *r, const PgKernel *form) {
 /* The instruction set is another way to multiply bytes, or bf16: other inner products are tested without it. */
 static bool blocks_alone, bf16_alone, tiles_alone;
 
+/* The processor's own products of bf16, and its tiles, run only where the instruction set is named after them. */
 static bool may_take_bf16(const PgKernel *k) {
-    return k->mode == PG_BLOCK && k->dtype == IR_BF16 && rig_target()->bf16 != CG_BF16_NONE;
+    bool wanted = bf16_alone || tiles_alone || rig_target()->bf16_in_ir;
+    return wanted && k->mode == PG_BLOCK && k->dtype == IR_BF16 && rig_target()->bf16 != CG_BF16_NONE;
 }
 
 static void try_form(const PgKernel *form, int times) {
@@ -337,7 +339,7 @@ static void every_schedule(void **unused) {
             if ((blocks_alone && !k.rounds) || (bf16_alone && !k.bf16_x) || (tiles_alone && !pg_reads_rounded(&k))) continue;
             if (experts) k.E = 5, k.k = 2, k.select = PG_CHOSEN, k.y_layout = PG_POSITIONS;
             CgSchedule space[CG_MOST_SCHEDULES];
-            unsigned count = cg_schedule_space(rig_target(), &k, space);
+            unsigned count = cg_schedule_space(rig_target(), &k, tiles_alone, space);
             assert_true(count > 1 && count < CG_MOST_SCHEDULES);
             unsigned step = all_schedules                               ? 1
                             : blocks_alone || bf16_alone || tiles_alone ? 8
@@ -349,6 +351,9 @@ static void every_schedule(void **unused) {
         }
     }
 }
+
+/* "bf16" of "bf16-in-ir" and "avx512-bf16". */
+static bool is_way(const char *isa, const char *way) { return strstr(isa, way) != NULL; }
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
@@ -364,8 +369,8 @@ int main(int argc, char **argv) {
         cmocka_unit_test(every_schedule),
     };
     const struct CMUnitTest schedules[] = {cmocka_unit_test(every_schedule)};
-    bf16_alone = argc >= 2 && strcmp(argv[1], "bf16-in-ir") == 0;
-    tiles_alone = argc >= 2 && strcmp(argv[1], "amx-in-ir") == 0;
+    bf16_alone = argc >= 2 && is_way(argv[1], "bf16");
+    tiles_alone = argc >= 2 && is_way(argv[1], "amx");
     blocks_alone = argc >= 2 && strchr(argv[1], '-') != NULL && !bf16_alone && !tiles_alone;
     all_schedules = argc == 3 && strcmp(argv[2], "schedules") == 0;
     if (!rig_begin(all_schedules ? 2 : argc, argv)) return RIG_SKIPPED;

@@ -61,7 +61,7 @@ static uint32_t store_all(const Place *p, bool accepted) {
     CgCache *tuning = cg_tuning_open(p->directory);
     for (uint32_t i = 0; i < build.program->n_kernels; i++) {
         CgSchedule space[CG_MOST_SCHEDULES];
-        unsigned n = cg_schedule_space(&build.target, &build.program->kernels[i], space);
+        unsigned n = cg_schedule_space(&build.target, &build.program->kernels[i], false, space);
         if (n == 1) continue;
         CgTuned tuned = {.best = space[n - 1], .measured = 3, .accepted = accepted, .ratio = 0.5}, back;
         cg_tuned_store(tuning, &build.target, &build.program->kernels[i], &tuned);
@@ -185,6 +185,39 @@ static void impossible_schedules_are_ignored(void **unused) {
     close_place(&p);
 }
 
+/* Schedules with tiles come on request, behind all others, and are believed only where the system lets them run. */
+static void tiles_come_last(void **unused) {
+    (void)unused;
+    SuDiags diags = {0};
+    CgTarget target;
+    if (!cg_target_host("amx-in-ir", &target, &diags)) {
+        su_diags_free(&diags);
+        skip();
+    }
+    target.amx_in_ir = false; /* as a processor that has them */
+    PgKernel k = {.kind = PG_LINEAR, .mode = PG_BLOCK, .dtype = IR_Q8, .rounds = true, .O = 203, .K = 597};
+    CgSchedule without[CG_MOST_SCHEDULES], with[CG_MOST_SCHEDULES];
+    unsigned fewer = cg_schedule_space(&target, &k, false, without), more = cg_schedule_space(&target, &k, true, with);
+    assert_true(1 < fewer && fewer < more && more < CG_MOST_SCHEDULES);
+    assert_memory_equal(without, with, fewer * sizeof *with);
+    for (unsigned i = 0; i < more; i++) assert_int_equal(with[i].tiles, i >= fewer);
+    Place p;
+    open_place(&p);
+    CgCache *tuning = cg_tuning_open(p.directory);
+    CgTuned tuned = {.best = with[fewer], .measured = 1, .accepted = 1, .ratio = 0.5}, back;
+    cg_tuned_store(tuning, &target, &k, &tuned);
+    assert_int_equal(cg_tuned_find(tuning, &target, &k, &back), cg_may_use_tiles(&target));
+    target.native = false;
+    assert_false(cg_may_use_tiles(&target));
+    target.native = target.amx_in_ir = true;
+    assert_true(cg_may_use_tiles(&target));
+    target.amx_bytes = target.amx_bf16 = false;
+    assert_false(cg_may_use_tiles(&target));
+    cg_cache_close(tuning);
+    close_place(&p);
+    cg_target_free(&target);
+}
+
 int main(void) {
     CgTarget target;
     SuDiags diags = {0};
@@ -198,6 +231,7 @@ int main(void) {
         cmocka_unit_test(stored_schedules_are_used_and_change_no_bit),
         cmocka_unit_test(damaged_schedules_are_told_of_and_ignored),
         cmocka_unit_test(impossible_schedules_are_ignored),
+        cmocka_unit_test(tiles_come_last),
     };
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     cg_llvm_shutdown();

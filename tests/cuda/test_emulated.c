@@ -17,7 +17,7 @@ enum { SKIPPED = 77, LEAKED = 96, THREADS = 64, N = 1000 };
 static const char *nvrtc_path, *driver_path;
 static char *cubin, *ptx; /* of `text`, for sm_90 and compute_80 */
 
-static const char text[] = "enum { THREADS = 64 };\n"
+static const char text[] = "enum { THREADS = 64, HELD_BYTES = 0 };\n"
                            "typedef unsigned u32;\n"
                            "EXPORTED u32 numbers[] = {7, 8, 9};\n"
                            "ENTRY(add)(u32 *x, u32 n, u32 value) {\n"

@@ -45,7 +45,7 @@ def test_greedy_text_is_that_of_the_cpu(m):
 def test_greedy_text_in_8_and_4_bits_is_that_of_the_cpu(m):
     emulate(m)
     for options in [["--set", "weights.dtype=q8"], ["--set", "weights.dtype=q4"]]:
-        common = ["run", *MODEL, "--prompt", "It was", "-n", 14, "--temp", 0, "--no-echo", *options]
+        common = ["run", *MODEL, "--prompt", "It was", "-n", 8, "--temp", 0, "--no-echo", *options]
         one, other = m.run(*common).stdout, m.run(*common, *GPU).stdout
         same_until_close(m, MODEL, "It was", one, other, *options, close=ROUNDED_CLOSE)
 

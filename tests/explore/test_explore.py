@@ -270,14 +270,14 @@ def test_measuring_and_calibrating(m):
     assert len(first) == 3 and all(line["decode_ms"] > 0 and line["prefill_ms"] > 0 and line["device"] == "host" for line in first)
     text = m.run("explore", "calibrate", "out", "-o", "device.yaml", status=1).stderr
     assert "at least 8 measured points, got 3" in text, text
-    m.run(*command, "--measure", 10)
+    m.run(*command, "--measure", 8)
     lines = lines_of(m)
-    assert lines[:3] == first and len({line["index"] for line in lines}) == len(lines) == 10
+    assert lines[:3] == first and len({line["index"] for line in lines}) == len(lines) == 8
     measured = rows_of(m.directory / "out" / "measured.csv")
     assert [int(row["index"]) for row in measured] == sorted(line["index"] for line in lines)
     assert all(row["fidelity"] == "measured" and int(row["code_bytes"]) > 1000 and float(row["decode_tok_s"]) > 0 for row in measured)
     errors = json.loads(m.run("explore", "calibrate", "out", "-o", "device.yaml", "--json").stdout)
-    assert errors["points"] == 10 and errors["fitted"] == 5 and len(errors["metrics"]) == 4, errors
+    assert errors["points"] == 8 and errors["fitted"] == 4 and len(errors["metrics"]) == 4, errors
     rewrite_times(m)
     errors = m.json("explore", "calibrate", "out", "-o", "device.yaml", "--json")
     by = {(e["metric"], e["fidelity"]): e for e in errors["metrics"]}
@@ -302,7 +302,7 @@ def test_a_command_judges_measured_points(m):
 
 
 def test_killed_at_any_moment_it_goes_on(m):
-    command = [str(part) for part in begin_tiny(m, "--rounds", 1, "--measure", 8)]
+    command = [str(part) for part in begin_tiny(m, "--rounds", 1, "--measure", 4)]
     m.run(*command[:-1], "1")  # how long one takes; kernels are compiled
     draw, seen = random.Random(5), []
     for _ in range(OPTIONS["kills"]):
@@ -317,7 +317,7 @@ def test_killed_at_any_moment_it_goes_on(m):
         seen = whole
     m.run(*command)
     lines = lines_of(m)
-    assert lines[: len(seen)] == seen and len({line["index"] for line in lines}) == len(lines) == 8, lines
+    assert lines[: len(seen)] == seen and len({line["index"] for line in lines}) == len(lines) == 4, lines
     assert not (m.directory / "out" / "measuring").exists()
 
 
@@ -335,21 +335,20 @@ def test_a_point_that_kills_the_process_is_given_up(m):
 
 
 def test_a_full_disk_loses_nothing(m):
-    command = begin_tiny(m, "--rounds", 1, "--measure", 6)
-    m.run(*command[:-1], 2)
+    command = begin_tiny(m, "--rounds", 1, "--measure", 3)
+    m.run(*command[:-1], 1)
     before = lines_of(m)
     room = (m.directory / "out" / "report.html").stat().st_size
     path = m.directory / "out" / "measurements.jsonl"
-    path.write_text(path.read_text() + " " * 0)
     # Lines grow the file past the limit, which the report's size is below: some line cannot be written whole.
     padding = json.dumps({"index": 999999, "error": "x" * room}) + "\n"
     path.write_text(path.read_text() + padding)
     size = path.stat().st_size
     text = m.run(*command, status=1, largest_file=size + 1000).stderr
     assert "cannot write a measurement" in text, text
-    assert path.stat().st_size == size and lines_of(m)[:2] == before
+    assert path.stat().st_size == size and lines_of(m)[:1] == before
     m.run(*command)
-    assert len(lines_of(m)) == 6
+    assert len(lines_of(m)) == 3
 
 
 # ---- single points

@@ -652,6 +652,8 @@ def test_verify_reads_every_number_back(m):
         out = f"out-{dtype}"
         assert "verified: every number" in m.out("import", "mistral-a", "-o", out, "--verify", *options)
         assert m.json("import", "mistral-a", "-o", out, "--verify", "--json", *options)["verified"] is True
+        if dtype not in ("stored", "q4"):
+            continue
         names = [t["name"] for t in m.json("info", f"{out}/model.safetensors", "--tensors", "--json")["tensors"]]
         for i, name in enumerate(names):
             undo = damaged(m, f"{out}/model.safetensors", name, 7919 * i)

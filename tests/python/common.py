@@ -13,7 +13,7 @@ PROMPT = "It was a dark evening"
 
 
 def need(*modules):
-    """Ends a script of extra/ as skipped where a package is missing."""
+    """Ends a script of extra/ as skipped where a package is missing. It comes before the first import of one, NumPy too."""
     missing = [name for name in modules if not importlib.util.find_spec(name)]
     if missing:
         print(f"skipped: {', '.join(missing)} cannot be had here")

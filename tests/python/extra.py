@@ -1,12 +1,13 @@
 """Runs a script of extra/ in the environment that ./dev test python has made, or says that there is none.
 
     extra.py --mossc PROGRAM extra/SCRIPT
-    extra.py --requirements        the packages that the environment has, a line for each part of the package
+    extra.py --requirements        the packages that the environment has, a line for each part of the package; not those of NOT_BY_DEFAULT
 """
 import os
 import pathlib
 import sys
 
+NOT_BY_DEFAULT = ("peers",)  # they are compiled, for minutes
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
@@ -14,7 +15,7 @@ def requirements():
     import tomllib
     project = tomllib.loads((ROOT / "python/pyproject.toml").read_text())["project"]
     yield "package", project["dependencies"]
-    yield from project["optional-dependencies"].items()
+    yield from ((name, packages) for name, packages in project["optional-dependencies"].items() if name not in NOT_BY_DEFAULT)
 
 
 def main():

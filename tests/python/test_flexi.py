@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import pathlib
+import resource
 import signal
 import subprocess
 import sys
@@ -282,9 +283,12 @@ def test_commands_say_what_is_wrong(m):
              (2, "the following arguments are required: --rate", run),
              (1, "error: nothing: No such file", [*run[:5], "nothing", *run[6:], "--rate", "0.3"]),
              (1, "weights are needed", ["prune", "small.yaml", "--text", "text", "-o", "out", "--rate", "0.3"]),
+             (1, "error: damaged: tensor 'x' has a dtype or a place", [*run[:3], "damaged", *run[4:], "--rate", "0.3"]),
              (1, "w: it exists already", [*run[:-1], "w", "--rate", "0.3"]),
              (1, "no directory", [*run[:-1], "none/out", "--rate", "0.3"]),
              (1, "error: wrong.yaml:5:21: unknown key 'topk'", ["prune", "wrong.yaml", *run[2:], "--rate", "0.3"])]
+    checkpoint.write(m.directory / "damaged", {"x": checkpoint.store(np.zeros(3))})
+    m.file("damaged", (m.directory / "damaged").read_bytes().replace(b"data_offsets", b"data_0ffsets"))
     m.file("wrong.yaml", SPEC.replace("top_k", "topk").replace("stack:", "stack:\n  - sms"))
     for status, words, arguments in cases:
         done = command(m, *arguments)
@@ -294,10 +298,56 @@ def test_commands_say_what_is_wrong(m):
     assert done[0] == 0 and "shares block" in done[1] and "bits per byte" in done[1] and not done[2], done
 
 
-def test_killed_half_way_it_leaves_nothing(m):
+def test_damaged_headers_are_told(m):
+    good = {"dtype": "F32", "shape": [3], "data_offsets": [0, 12]}
+    wrong = [[], 3, {"x": 3}, {"x": []}, {"x": {}}] + [{"x": good | change} for change in (
+        {"dtype": "F8"}, {"dtype": []}, {"shape": 3}, {"shape": ["3"]}, {"shape": [-3]}, {"shape": [3.0]}, {"shape": [2]}, {"data_offsets": 12},
+        {"data_offsets": [0]}, {"data_offsets": [0, "12"]}, {"data_offsets": [-12, 0]}, {"data_offsets": [4, 16]}, {"data_offsets": [12, 0]})]
+
+    def path_of(header):
+        return m.directory / m.file("w", len(header).to_bytes(8, "little") + header + bytes(12))
+
+    assert not checkpoint.Checkpoint([path_of(json.dumps({"x": good}).encode())]).floats("x").any()
+    for text in [*map(json.dumps, wrong), "{", "[" * 100000]:
+        assert raises(mossc.MosscError, checkpoint.Checkpoint, [path_of(text.encode())]).code == "bad_weights", text[:100]
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(m):
     Small(m)
+    run = ["prune", "small.yaml", "-w", "w", "--text", "text", "--rate", "0.3", "--drop"]
+    assert command(m, *run, "-o", "first")[0] == 0  # its kernels are compiled
+    before, limits = sorted(os.listdir(m.directory)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        status, _, said = command(m, *run, "-o", "out")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert status == 1 and said.startswith("error: ") and "File too large" in said, (status, said)
+    assert sorted(os.listdir(m.directory)) == before
+
+
+def test_a_model_of_few_positions_is_measured(m):
+    m.file("small.yaml", SPEC.replace("d_model: 16", "d_model: 16\nmax_positions: 9") + "  - attention: {n_heads: 2, rope: {}}\n")
+    m.file("text", TEXT)
+    m.run("init", "small.yaml", "-o", "w")
+    at = m.directory
+    report = prune.prune(prune.Prune(str(at / "small.yaml"), [str(at / "w")], at / "text", at / "out", 0.3, drop=True))
+    assert all(speed["tokens_per_second"] > 0 for speed in report["speed"].values())
+    assert 0 < report["bits_per_byte"]["after"] < 16
+
+
+def test_no_more_of_a_text_is_read_than_is_used(m):
+    path = m.directory / m.file("text", TEXT)
+    assert prune.read_texts(path, 50, None) == (TEXT[:40], TEXT[40:50]) and prune.read_texts(path, 50, path) == (TEXT[:50], TEXT[:50])
+    os.truncate(path, 1 << 40)  # more than memory holds
+    assert prune.read_texts(path, 50, path) == (TEXT[:50], TEXT[:50])
+
+
+def test_killed_half_way_it_leaves_nothing(m):
+    """With SIGKILL what no command shows, and the next one removes."""
+    Small(m)
+    before = sorted(os.listdir(m.directory))
     for number, status in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143)):
-        before = sorted(os.listdir(m.directory))
         process = subprocess.Popen([sys.executable, "-m", "mossc.flexi", "prune", "small.yaml", "-w", "w", "--text", "text", "-o", "out",
                                     "--rate", "0.3", "--progress"], cwd=m.directory, env=m.environment(), stderr=subprocess.PIPE)
         while b"dropped" not in (line := process.stderr.readline()):
@@ -305,12 +355,13 @@ def test_killed_half_way_it_leaves_nothing(m):
         process.send_signal(number)
         process.stderr.read()
         assert process.wait() == status, process.returncode
-        assert sorted(os.listdir(m.directory)) == before
+        left = set(os.listdir(m.directory)).difference(before)
+        assert len(left) == (number == signal.SIGKILL) and all(name.startswith(".out.") for name in left), left
 
 
 def test_what_a_killed_one_left_is_removed(m):
     small = Small(m)
-    left = m.directory / ".out.123.flexi"
+    left = m.directory / ".out.123.part"
     left.mkdir()
     (left / "model.safetensors").write_text("half")
     prune.prune(small.asked(prune.Prune, rate=0.2))

@@ -1,6 +1,7 @@
 """mossc.Model and mossc.State: the numbers are those of `mossc logits`."""
 import gc
 import sys
+import weakref
 
 import numpy as np
 from common import PROMPT, SPEC, TINY, WEIGHTS, raises, run_tests
@@ -46,6 +47,41 @@ def test_weights_come_from_a_dict_and_a_seed(m):
     error = raises(mossc.MosscError, mossc.Model, TINY, given)
     assert error.code == "bad_weights" and "'blocks.0.in_proj.weight' has shape" in str(error), error
     assert "'blocks.1.up_proj.weight' is missing" in str(error) and "'surplus' has no place" in str(error), error
+
+
+def test_errors_in_weights_of_a_dict_are_raised(m):
+    given = {name: np.zeros(shape, np.float64) for name, shape in tiny().tensors.items()}
+    first = next(iter(given))
+
+    class Broken:
+        shape = given[first].shape
+
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("a tensor that cannot be read")
+
+    before = dict(given)
+    given[first] = Broken()
+    assert "cannot be read" in str(raises(RuntimeError, mossc.Model, TINY, given))
+    assert mossc.Model(TINY, before).logits([1]).shape == (1, 256)
+
+
+def test_copies_of_weights_go_with_the_call(m):
+    from mossc import weights
+    kept, original = [], weights.Elements.__init__
+
+    def watched(self, *arguments):
+        original(self, *arguments)
+        kept.append(weakref.ref(self))
+
+    given = {name: np.zeros(shape, np.float64) for name, shape in tiny().tensors.items()}
+    gc.disable() # without it, only what is in no cycle is gone
+    weights.Elements.__init__ = watched
+    try:
+        model = mossc.Model(TINY, given)
+        assert [reference() for reference in kept] == [None] and model.logits([1]).shape == (1, 256)
+    finally:
+        weights.Elements.__init__ = original
+        gc.enable()
 
 
 def test_states_are_cloned_saved_and_taken_back(m):

@@ -87,11 +87,26 @@ def test_a_mask_says_what_may_come(m):
     text = generation.text()
     assert len(text) == 6 and text.isdigit() and generation.stop == "eos" and bytes(told).decode() == text
 
-    class Broken(Digits):
-        def allow(self, bits, limit):
-            raise RuntimeError("a bug of a grammar")
+    def broken(*_):
+        raise RuntimeError("a bug of a grammar")
 
-    assert "a bug of a grammar" in str(raises(RuntimeError, model.generate(PROMPT, mask=Broken()).text))
+    for method in ("allow", "commit"):
+        mask = Digits()
+        setattr(mask, method, broken)
+        told.clear()
+        generation = model.generate(PROMPT, mask=mask)
+        assert "a bug of a grammar" in str(raises(RuntimeError, generation.text))
+        assert generation.stop == "error" and list(generation) == [] # it has ended
+    assert "at most" in str(raises(ValueError, model.generate, PROMPT, mask=Digits(), regex="[0-9]"))
+
+
+def test_a_mask_that_is_empty_is_one(m):
+    class Nothing(list):
+        def allow(self, bits, limit):
+            return False
+
+    generation = moss_tiny().generate(PROMPT, mask=Nothing())
+    assert generation.text() == "" and generation.stop == "eos"
 
 
 def test_characters_come_whole(m):
@@ -140,6 +155,42 @@ def test_texts_that_end_leave_the_others(m):
     texts = batch.texts()
     assert texts == [model.generate(prompt, seed=seed, max_tokens=40).text() for seed, prompt in enumerate(prompts)]
     assert {g.stop for g in batch.generations} == {"eos"} and len({len(text) for text in texts}) > 1, texts
+
+
+def test_an_error_of_one_text_leaves_the_others(m):
+    model = moss_tiny()
+    prompts = ["It was", "He said nothing", "x"]
+
+    class Ends:
+        def __init__(self, after):
+            self.left = after
+
+        def allow(self, bits, limit):
+            bits[:] = 0xFFFFFFFF
+            return True
+
+        def commit(self, token):
+            self.left -= 1
+            if self.left == 0:
+                raise RuntimeError("a bug of a grammar")
+
+        def rollback(self, count):
+            raise AssertionError
+
+    batch = mossc.Batch([model.generate(prompt, max_tokens=20, seed=2, mask=Ends(7 if i == 1 else 100)) for i, prompt in enumerate(prompts)])
+    texts, errors = [""] * len(prompts), []
+    while True:
+        try:
+            i, piece = next(batch)
+        except StopIteration:
+            break
+        except RuntimeError as error:
+            errors.append((str(error), [g.state.position - len(prompt) for g, prompt in zip(batch.generations, prompts)]))
+            continue
+        texts[i] += piece.text
+    want = [model.generate(prompt, max_tokens=20, seed=2).text() for prompt in prompts]
+    assert texts == [want[0], want[1][:6], want[2]] and errors == [("a bug of a grammar", [7, 7, 7])], (texts, errors)
+    assert [g.stop for g in batch.generations] == ["count", "error", "count"]
 
 
 def test_arrays_outlive_their_model(m):

@@ -369,6 +369,8 @@ static bool same_hidden(Case *c, const char *mode, const MossModel *model, int64
 
 /* With hidden states kept: they, and the logits, have eval32's bits. */
 static bool run_hidden(Case *c, const char *mode, MossModel *model, MossState *state, int64_t chunk) {
+    int64_t most = moss_program_max_rows(moss_model_program(model));
+    if (chunk > most) chunk = most;
     MossError error = moss_model_keep_hidden(model, true);
     if (error.code != MOSS_OK) return moss_failed(c, mode, error);
     bool good = true;
@@ -379,6 +381,9 @@ static bool run_hidden(Case *c, const char *mode, MossModel *model, MossState *s
         if (error.code != MOSS_OK) return moss_failed(c, mode, error);
         good = same_bits(c, mode, &c->truth[0], moss_logits(model, 0), at + count - 1, 1) && same_hidden(c, mode, model, at, count);
     }
+    MossSegment nothing = {state, c->truth[0].tokens, 0, MOSS_LAST_LOGITS};
+    if (good && (moss_step(model, &nothing, 1).code != MOSS_BAD_INPUT || moss_hidden_rows(model) != 0))
+        good = fail(c, "%s: hidden states after a step that was to be refused", mode);
     moss_model_keep_hidden(model, false);
     return good;
 }

@@ -268,6 +268,52 @@ static void test_logits_go_where_the_caller_says(void **unused) {
     moss_model_free(model);
 }
 
+/* A refused step writes nothing, reads nothing of the memory it was given, and leaves the logits that were there. */
+static void test_a_refused_step_leaves_earlier_logits(void **unused) {
+    (void)unused;
+    Toy toy;
+    toy_make(&toy, 64);
+    MossModel *model = toy_model(&toy, NULL), *other = toy_model(&toy, NULL);
+    MossState *states[] = {toy_state(model), toy_state(model)}, *foreign = toy_state(other);
+    static const int32_t good[64] = {1, 2, 3}, bad[] = {1, TOY_VOCAB};
+    const MossSegment refused[] = {{.state = states[0], .tokens = bad, .count = 2, .logits = MOSS_LAST_LOGITS},
+                                   {.state = states[0], .tokens = good, .count = 0, .logits = MOSS_LAST_LOGITS},
+                                   {.state = foreign, .tokens = good, .count = 1, .logits = MOSS_LAST_LOGITS},
+                                   {.state = NULL, .tokens = good, .count = 1, .logits = MOSS_LAST_LOGITS}};
+    _Alignas(64) float rows[16];
+    for (int generates = 0; generates < 2; generates++) {
+        MossSegment segments[] = {{.state = states[0], .tokens = good, .count = 3, .logits = MOSS_LAST_LOGITS},
+                                  {.state = states[1], .tokens = good, .count = 2, .logits = MOSS_LAST_LOGITS}};
+        assert_int_equal(moss_step(model, segments, 2).code, MOSS_OK);
+        if (generates) {
+            MossSampler samplers[] = {sampler_of(1), sampler_of(2)};
+            int32_t tokens[2][3];
+            uint32_t done;
+            MossSequence sequences[] = {{.state = states[0], .sampler = &samplers[0], .tokens = tokens[0]},
+                                        {.state = states[1], .sampler = &samplers[1], .tokens = tokens[1]}};
+            assert_int_equal(moss_generate(model, &vocabulary, sequences, 2, 3, &done).code, MOSS_OK);
+        }
+        float earlier[2][TOY_VOCAB];
+        for (int s = 0; s < 2; s++) memcpy(earlier[s], moss_state_logits(states[s]), sizeof earlier[s]);
+        uint32_t count = moss_logits_count(model);
+        assert_int_equal(count, 2);
+        for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+            const MossSegment with_other[] = {{.state = states[1], .tokens = good, .count = 1, .logits = MOSS_LAST_LOGITS},
+                                              refused[i]};
+            for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) rows[k] = -7;
+            assert_int_equal(moss_step_into(model, &refused[i], 1, rows).code, MOSS_BAD_INPUT);
+            assert_int_equal(moss_step_into(model, with_other, 2, rows).code, MOSS_BAD_INPUT);
+            for (size_t k = 0; k < sizeof rows / sizeof *rows; k++) assert_true(rows[k] == -7);
+            assert_int_equal(moss_logits_count(model), count);
+            for (int s = 0; s < 2; s++) assert_memory_equal(moss_state_logits(states[s]), earlier[s], sizeof earlier[s]);
+        }
+    }
+    moss_state_free(foreign);
+    for (int s = 0; s < 2; s++) moss_state_free(states[s]);
+    moss_model_free(other);
+    moss_model_free(model);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tokens_are_those_of_picking_and_feeding),
@@ -278,6 +324,7 @@ int main(void) {
         cmocka_unit_test(test_a_text_s_error_is_told_whoever_ends_it),
         cmocka_unit_test(test_a_text_token_by_token_is_the_same),
         cmocka_unit_test(test_logits_go_where_the_caller_says),
+        cmocka_unit_test(test_a_refused_step_leaves_earlier_logits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

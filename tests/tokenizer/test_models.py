@@ -14,7 +14,7 @@ HERE = pathlib.Path(__file__).parent
 KEPT = HERE / "models"
 
 # What Llama 2's template makes of a conversation; a tokenizer whose normalizer puts a blank before every piece shows where a text is cut.
-LLAMA2 = {"marks": "{{ bos_token + '[INST] ' + '<<SYS>>' + ' [/INST]' }}",
+LLAMA2 = {"marks": "{{ bos_token + '[INST] ' + content + '<<SYS>>' + ' [/INST]' }}",
           "chats": [{"messages": [{"role": "user", "content": "a river"}, {"role": "assistant", "content": "ran"}, {"role": "user", "content": "more"}],
                      "add_generation_prompt": True}],
           "rendered": "<s>[INST] a river [/INST] ran </s><s>[INST] more [/INST]"}

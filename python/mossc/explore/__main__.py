@@ -5,7 +5,7 @@ import pathlib
 import sys
 import warnings
 
-from mossc.explore.errors import ExploreError
+from mossc.explore.errors import ExploreError, NoStudy
 
 HEARTBEAT = 60  # seconds
 
@@ -108,9 +108,7 @@ def _is_there(options) -> bool:
 
     try:
         Queue(Store(options.storage, options.study, options.heartbeat), options.study)
-    except ExploreError as error:
-        if "no study" not in str(error) and "to its end" not in str(error):
-            raise
+    except NoStudy:
         return False
     return True
 

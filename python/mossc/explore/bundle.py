@@ -1,12 +1,11 @@
 """A study of `mossc explore` within Optuna's storage, so that a worker needs nothing but its URL."""
 import base64
 import json
-import os
 import pathlib
-import tempfile
 import zlib
 
 from mossc.explore.errors import ExploreError
+from mossc.files import replace
 
 NEEDED = ("summary.json", "space.yaml", "spec.yaml")
 TABLES = ("points.csv", "front.csv")  # for the report; left out where they are large
@@ -27,17 +26,6 @@ def pack(directory: pathlib.Path) -> dict[str, str]:
     return files | {name: text for name, text in tables.items() if len(text) <= MOST_TABLE}
 
 
-def write_whole(path: pathlib.Path, content: bytes) -> None:
-    """The file appears under its name when all of it is there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def unpack(files: dict[str, str], directory: pathlib.Path) -> None:
     """Writes the files that are not there. ExploreError: the directory has a study of another space."""
     contents = {name: zlib.decompress(base64.b64decode(text)) for name, text in files.items()}
@@ -47,9 +35,9 @@ def unpack(files: dict[str, str], directory: pathlib.Path) -> None:
             raise ExploreError(f"{directory} has a study of another space or spec ({name} differs): give another -o DIR")
     for name, content in contents.items():  # summary.json last: a directory with one is a study
         if name != "summary.json" and not (directory / name).exists():
-            write_whole(directory / name, content)
+            replace(directory / name, content)
     if not (directory / "summary.json").exists():
-        write_whole(directory / "summary.json", contents["summary.json"])
+        replace(directory / "summary.json", contents["summary.json"])
 
 
 def summary(files: dict[str, str]) -> dict:

@@ -23,7 +23,7 @@ def _lines_of(part: pathlib.Path) -> list[pathlib.Path]:
     return found
 
 
-def _prepare(queue: Queue | None, parts: list[pathlib.Path], directory: pathlib.Path, program: Program) -> None:
+def _prepare(queue: Queue | None, parts: list[pathlib.Path], directory: pathlib.Path) -> None:
     """The directory becomes a study with its tables."""
     if queue:
         bundle.unpack(queue.files, directory)
@@ -33,19 +33,18 @@ def _prepare(queue: Queue | None, parts: list[pathlib.Path], directory: pathlib.
             raise ExploreError(f"{directory} is no study of mossc explore, and no part has its tables: give --storage and --study")
         bundle.unpack(bundle.pack(whole[0]), directory)
     if not (directory / "points.csv").exists():
-        raise ExploreError(f"the tables of the space are too large for the storage: give as -o the directory that `create` made")
+        raise ExploreError("the tables of the space are too large for the storage: give as -o the directory that `create` made")
 
 
 def merge(queue: Queue | None, parts: list[pathlib.Path], directory: pathlib.Path) -> dict:
     """What was collected: {"measured", "failed"}, and with a study the numbers of its trials by state."""
-    program = Program()
-    _prepare(queue, parts, directory, program)
+    _prepare(queue, parts, directory)
     files = [path for part in parts for path in _lines_of(part)]
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
         for trial in queue.trials(TrialState.COMPLETE, TrialState.FAIL) if queue else []:
             file.write(json.dumps(trial.user_attrs["line"]) + "\n")
         file.flush()
-        counts = json.loads(program.run("explore", "collect", directory, file.name, *files, "--json"))
+        counts = json.loads(Program().run("explore", "collect", directory, file.name, *files, "--json"))
     return counts | (states(queue) if queue else {})
 
 

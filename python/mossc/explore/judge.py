@@ -8,10 +8,10 @@ import pathlib
 import socket
 import time
 
-from mossc.explore import bundle
 from mossc.explore.errors import ExploreError
 from mossc.explore.program import Program
 from mossc.explore.space import Space
+from mossc.files import replace
 
 
 @contextlib.contextmanager
@@ -72,7 +72,7 @@ class Judge:
                 return {"quality": json.loads(path.read_text())["quality"]}
             line = self.program.point(self.directory, about["index"], "--quality")["measured"]
             if "quality" in line:
-                bundle.write_whole(path, json.dumps({"quality": line["quality"], "command": self.space.command}).encode() + b"\n")
+                replace(path, json.dumps({"quality": line["quality"], "command": self.space.command}).encode() + b"\n")
             return {name: line[name] for name in ("quality", "error") if name in line}
 
     def _line(self, about: dict) -> dict:

@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from mossc.explore import bundle
-from mossc.explore.errors import ExploreError
+from mossc.explore.errors import NoStudy
 from mossc.explore.space import Space
 from mossc.explore.store import Store
 
@@ -52,10 +52,10 @@ class Queue:
         try:
             self.study = optuna.load_study(study_name=name, storage=self.storage, sampler=optuna.samplers.RandomSampler())
         except KeyError:  # propose.py has the study's sampler
-            raise ExploreError(f"the storage has no study {name}: `python -m mossc.explore create` makes one") from None
+            raise NoStudy(f"the storage has no study {name}: `python -m mossc.explore create` makes one") from None
         attrs = self.study.user_attrs
         if "files" not in attrs:
-            raise ExploreError(f"the study {name} is not one of mossc.explore, or was not made to its end: `create` it again")
+            raise NoStudy(f"the study {name} is not one of mossc.explore, or was not made to its end: `create` it again")
         self.files, self.asked = attrs["files"], attrs["asked"]
         self.space = Space(bundle.summary(self.files))
         self.owner = owner_here()
@@ -91,15 +91,15 @@ class Queue:
                 continue
             count += 1
             if trial.user_attrs.get("attempts", 0) >= MOST_ATTEMPTS:
-                self._fail(trial, f"its worker died {MOST_ATTEMPTS} times")
+                self._fail(trial, {"index": trial.user_attrs["index"], "error": f"its worker died {MOST_ATTEMPTS} times"})
             else:
                 self._wait_again(trial)
         return count
 
-    def _fail(self, trial: FrozenTrial, error: str) -> None:
-        line = {"index": trial.user_attrs["index"], "error": error}
+    def _fail(self, trial: FrozenTrial, line: dict) -> None:
+        """line: of measurements.jsonl, with an error."""
         self.storage.set_trial_user_attr(trial._trial_id, "line", line)
-        self.storage.set_trial_user_attr(trial._trial_id, "error", error)
+        self.storage.set_trial_user_attr(trial._trial_id, "error", line["error"])
         self.study.tell(trial.number, state=TrialState.FAIL)
 
     def _claim(self, trial: FrozenTrial) -> None:
@@ -144,17 +144,19 @@ class Queue:
         """It waits again, and this attempt does not count."""
         with self.store.lock():
             if self.is_mine(trial):
-                self.storage.set_trial_user_attr(trial._trial_id, "attempts", max(0, trial.user_attrs.get("attempts", 0)))
+                self.storage.set_trial_user_attr(trial._trial_id, "attempts", trial.user_attrs.get("attempts", 0))
                 self._wait_again(trial)
 
     def finish(self, trial: FrozenTrial, line: dict, metrics: dict, fidelity: str) -> bool:
         """Reports a line of measurements.jsonl with the point's metrics. False: the trial is another worker's by now, which reports it."""
         missing = [name for name in self.space.objectives if name not in metrics]
+        if missing and not line.get("error"):
+            line = line | {"error": f"{missing[0]} is not known of spec {line.get('spec_hash')}"}
         with self.store.lock():
             if not self.is_mine(trial):
                 return False
-            if "error" in line or missing:
-                self._fail_with(trial, line, missing)
+            if "error" in line:
+                self._fail(trial, line)
                 return True
             number = trial._trial_id
             self.storage.set_trial_user_attr(number, "line", line)
@@ -166,12 +168,6 @@ class Queue:
                     reported.set_constraint(name, value)
             self.study.tell(trial.number, [metrics[name] for name in self.space.objectives])
             return True
-
-    def _fail_with(self, trial: FrozenTrial, line: dict, missing: list[str]) -> None:
-        error = line.get("error") or f"{missing[0]} is not known of spec {line.get('spec_hash')}"
-        self.storage.set_trial_user_attr(trial._trial_id, "line", line | {"error": error})
-        self.storage.set_trial_user_attr(trial._trial_id, "error", error)
-        self.study.tell(trial.number, state=TrialState.FAIL)
 
     def retry(self, everything: bool) -> tuple[int, int]:
         """Failed trials are queued again, each once; those of workers that are gone wait again. How many of both."""

@@ -195,6 +195,9 @@ def main(arguments: typing.Sequence[str] | None = None) -> int:
     except MosscError as error:
         print(f"error: {error}", file=sys.stderr)
         return STATUS_ERROR
+    except OSError as error:  # a full disk, a file that is gone
+        print(f"error: {error.filename}: {error.strerror}" if error.filename and error.strerror else f"error: {error}", file=sys.stderr)
+        return STATUS_ERROR
     except KeyboardInterrupt:
         return STATUS_INTERRUPTED
     return 0

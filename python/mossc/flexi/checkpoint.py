@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 import pathlib
 import struct
@@ -58,9 +59,24 @@ def _header(path: pathlib.Path, file: np.ndarray) -> tuple[dict, int]:
         raise _wrong(path, "not a safetensors file: its header does not fit into it")
     try:
         header = json.loads(file[8:8 + size].tobytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _wrong(path, f"not a safetensors file: {error}") from None
+    if not isinstance(header, dict):
+        raise _wrong(path, "not a safetensors file: its header is no map")
     return header, 8 + size
+
+
+def _place(about: object, room: int) -> tuple[str, tuple[int, ...], int, int]:
+    """(dtype, shape, first byte, end) of an entry of a header. ValueError: it is none, or of no dtype that this program takes, or goes past the
+    file's `room` bytes."""
+    try:
+        dtype, shape, (first, end) = about["dtype"], tuple(about["shape"]), about["data_offsets"]
+        right = all(type(n) is int and n >= 0 for n in (*shape, first, end)) and end - first == math.prod(shape) * _WIDTHS[dtype]
+    except (KeyError, TypeError, ValueError):
+        right = False
+    if not right or end > room:
+        raise ValueError
+    return dtype, shape, first, end
 
 
 class Checkpoint:
@@ -80,11 +96,11 @@ class Checkpoint:
         for name, about in header.items():
             if name == "__metadata__":
                 continue
-            first, end = about["data_offsets"]
-            count = int(np.prod(about["shape"], dtype=np.int64))
-            if about["dtype"] not in _WIDTHS or end - first != count * _WIDTHS[about["dtype"]] or not 0 <= first <= end <= len(file) - begin:
-                raise _wrong(path, f"tensor '{name}' has a dtype or a place that this program does not take")
-            self.tensors[name] = Stored(about["dtype"], tuple(about["shape"]), file[begin + first:begin + end])
+            try:
+                dtype, shape, first, end = _place(about, len(file) - begin)
+            except ValueError:
+                raise _wrong(path, f"tensor '{name}' has a dtype or a place that this program does not take") from None
+            self.tensors[name] = Stored(dtype, shape, file[begin + first:begin + end])
 
     def floats(self, name: str) -> np.ndarray:
         """float32 of the tensor's shape. MosscError: it is missing, or is stored in blocks of 8 or 4 bits."""

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import tempfile
 import typing
 
 import numpy as np
@@ -14,8 +13,9 @@ from mossc.flexi import output, share
 from mossc.flexi import text as texts
 from mossc.flexi.checkpoint import Checkpoint, Stored, store
 from mossc.flexi.prune import compare, read_texts, targets_of
-from mossc.flexi.stack import Stack, find
+from mossc.flexi.stack import Stack
 from mossc.model import Model
+from mossc.spec import find
 
 
 @dataclasses.dataclass
@@ -81,28 +81,27 @@ def repetition(stack: Stack, i: int, o: Extend, square: float, random: np.random
 
 def extend(o: Extend) -> dict:
     """Writes o.output, as prune does. Gives the report. MosscError."""
-    output.check(o.output)
-    spec, paths = find(o.spec, o.weights)
-    stack = Stack(spec)
-    check_blocks(stack, o.blocks)
-    calibrating, scored = read_texts(o.text, o.text_bytes, o.score)
-    with Model(spec, paths, threads=o.threads) as m:
-        blocks = texts.look_at_blocks(m, texts.tokenise(m, calibrating), o.progress)
-        worth = {"before": models.measure(m, scored, "before", o.progress)}
-    random, new = np.random.default_rng(o.seed), order(len(stack), set(o.blocks), o.times)
-    placed = [repetition(stack, i, o, float(blocks.square[i]), random) if again else share.kept_block(stack, i, i in o.blocks)
-              for i, again in new]
-    larger = stack.with_entries([p.entry for p in placed], "-extended")
-    made = models.Made(larger, share.collect(larger, placed, Checkpoint(paths)), (spec.path or pathlib.Path()).parent)
-    with tempfile.TemporaryDirectory(prefix="mossc-flexi-") as room, models.opened(made, pathlib.Path(room), o.threads) as m:
-        worth["extended"] = models.measure(m, scored, "extended", o.progress)
-    report = {
-        "command": "extend", "spec": str(o.spec), "spec_hash": spec.hash, "rank": o.rank, "start": o.start,
-        "calibration": {"text": str(o.text), "tokens": blocks.tokens},
-        "block_influence": blocks.influence.tolist(),
-        "repeated": sorted(set(o.blocks)), "stack": [{"block": i, "repetition": again} for i, again in new],
-    } | compare(spec, larger, worth, "extended")
-    with output.Directory(o.output) as directory:
-        made.write(directory, f"Made by mossc.flexi extend of {spec.name}.")
-        models.write_report(directory, report)
+    with output.Directory(o.output) as room:
+        spec, paths = find(o.spec, o.weights)
+        stack = Stack(spec)
+        check_blocks(stack, o.blocks)
+        calibrating, scored = read_texts(o.text, o.text_bytes, o.score)
+        with Model(spec, paths, threads=o.threads) as m:
+            blocks = texts.look_at_blocks(m, texts.tokenise(m, calibrating), o.progress)
+            worth = {"before": models.measure(m, scored, "before", o.progress)}
+        random, new = np.random.default_rng(o.seed), order(len(stack), set(o.blocks), o.times)
+        placed = [repetition(stack, i, o, float(blocks.square[i]), random) if again else share.kept_block(stack, i, i in o.blocks)
+                  for i, again in new]
+        larger = stack.with_entries([p.entry for p in placed], "-extended")
+        made = models.Made(larger, share.collect(larger, placed, Checkpoint(paths)), (spec.path or pathlib.Path()).parent)
+        with models.opened(made, room, o.threads) as m:
+            worth["extended"] = models.measure(m, scored, "extended", o.progress)
+        report = {
+            "command": "extend", "spec": str(o.spec), "spec_hash": spec.hash, "rank": o.rank, "start": o.start,
+            "calibration": {"text": str(o.text), "tokens": blocks.tokens},
+            "block_influence": blocks.influence.tolist(),
+            "repeated": sorted(set(o.blocks)), "stack": [{"block": i, "repetition": again} for i, again in new],
+        } | compare(spec, larger, worth, "extended")
+        made.write(room, f"Made by mossc.flexi extend of {spec.name}.")
+        models.write_report(room, report)
     return report

@@ -10,10 +10,11 @@ import typing
 
 from mossc.flexi import checkpoint as files
 from mossc.flexi import text as texts
+from mossc.imports import SPEC, WEIGHTS
 from mossc.model import Model
 from mossc.spec import Spec
 
-SPEC, WEIGHTS, REPORT = "spec.yaml", "model.safetensors", "report.json"
+REPORT = "report.json"
 _BESIDE = ("generation.yaml",)  # what a model's directory has besides the files that the spec names
 
 

@@ -1,13 +1,11 @@
-"""Directories that appear whole: they are filled under another name, which is theirs alone, and renamed. What a killed process left is
-removed by the next one that writes the same directory."""
+"""Directories that appear whole, with what a command needs meanwhile."""
 from __future__ import annotations
 
-import fcntl
 import os
 import pathlib
-import shutil
 import types
 
+from mossc import files
 from mossc.errors import MosscError
 
 
@@ -22,29 +20,17 @@ def check(path: pathlib.Path) -> None:
 
 
 class Directory:
-    """With it, `path` is where to write; at the end it becomes the directory asked for. An exception, or SIGTERM made one, leaves nothing."""
+    """With it, a directory to write in; at the end it becomes the one asked for. An exception, or SIGTERM made one, leaves nothing; what a
+    killed process left, the next one removes that writes the same."""
 
     def __init__(self, wanted: pathlib.Path) -> None:
-        self._wanted, self.path = wanted, wanted.parent / f".{wanted.name}.{os.getpid()}.flexi"
+        self._wanted = wanted
 
     def __enter__(self) -> pathlib.Path:
         check(self._wanted)
-        for left in self._wanted.parent.glob(f".{self._wanted.name}.*.flexi"):
-            if self._lock(left):
-                shutil.rmtree(left, ignore_errors=True)
-                os.close(self._held)
-        self.path.mkdir()
-        self._lock(self.path)
-        return self.path
-
-    def _lock(self, path: pathlib.Path) -> bool:
-        self._held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._held)
-            return False
-        return True
+        files.sweep(self._wanted)
+        self._part, self._held = files.claim(self._wanted, pathlib.Path.mkdir)
+        return self._part
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: types.TracebackType | None) -> None:
         try:
@@ -52,11 +38,8 @@ class Directory:
                 os.fsync(self._held)
                 if self._wanted.is_dir():
                     self._wanted.rmdir()
-                os.rename(self.path, self._wanted)
-                parent = os.open(self._wanted.parent, os.O_RDONLY)
-                os.fsync(parent)
-                os.close(parent)
+                os.rename(self._part, self._wanted)
+                files.sync_directory(self._wanted.parent)
         finally:
-            if self.path.exists():
-                shutil.rmtree(self.path, ignore_errors=True)
+            files.remove(self._part)
             os.close(self._held)

@@ -3,7 +3,6 @@ from __future__ import annotations
 
 import dataclasses
 import pathlib
-import tempfile
 import typing
 
 import numpy as np
@@ -13,9 +12,9 @@ from mossc.flexi import model as models
 from mossc.flexi import output, share
 from mossc.flexi import text as texts
 from mossc.flexi.checkpoint import Checkpoint
-from mossc.flexi.stack import Stack, find
+from mossc.flexi.stack import Stack
 from mossc.model import Model
-from mossc.spec import Spec
+from mossc.spec import Spec, find
 
 ALL = ("all",)
 
@@ -43,8 +42,11 @@ class Prune:
 def read_texts(text: pathlib.Path, most: int, score: pathlib.Path | None) -> tuple[bytes, bytes]:
     """(what calibrates, what is scored): of one file its last fifth is kept apart."""
     try:
-        data = text.read_bytes()[:most]
-        scored = score.read_bytes()[:most] if score else b""
+        with open(text, "rb") as file:
+            data, scored = file.read(most), b""
+        if score:
+            with open(score, "rb") as file:
+                scored = file.read(most)
     except OSError as error:
         raise MosscError("no_file", f"{error.filename}: {error.strerror}") from None
     if score is None:
@@ -193,11 +195,9 @@ def compare(before: Spec, after: Spec, worth: dict[str, models.Worth], final: st
 
 def prune(o: Prune) -> dict:
     """Writes o.output: spec.yaml, model.safetensors, report.json. Gives the report. MosscError."""
-    output.check(o.output)
-    p = Pruning(o)
-    worth: dict[str, models.Worth] = {}
-    with tempfile.TemporaryDirectory(prefix="mossc-flexi-") as name:
-        room = pathlib.Path(name)
+    with output.Directory(o.output) as room:
+        p = Pruning(o)
+        worth: dict[str, models.Worth] = {}
 
         def look(what: str, made: models.Made) -> models.Made:
             with models.opened(made, room, o.threads) as m:
@@ -211,8 +211,7 @@ def prune(o: Prune) -> dict:
             p.find_replacements()
             look("shared", p.settle_norms(p.shared(0), room))
             final, made = "adapted", look("adapted", p.settle_norms(p.shared(o.rank), room))
-    report = _about(p) | compare(p.spec, made.spec, worth, final)
-    with output.Directory(o.output) as directory:
-        made.write(directory, f"Made by mossc.flexi prune of {p.spec.name}.")
-        models.write_report(directory, report)
+        report = _about(p) | compare(p.spec, made.spec, worth, final)
+        made.write(room, f"Made by mossc.flexi prune of {p.spec.name}.")
+        models.write_report(room, report)
     return report

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import math
 import pathlib
-import tempfile
 import time
 import typing
 
@@ -19,9 +18,8 @@ from mossc.flexi import output
 from mossc.flexi import text as texts
 from mossc.flexi.checkpoint import Checkpoint, store
 from mossc.flexi.prune import compare, read_texts
-from mossc.flexi.stack import find
 from mossc.model import Model
-from mossc.spec import Spec
+from mossc.spec import Spec, find
 from mossc.torch import MosscConfig, MosscForCausalLM
 
 WARM_UP = 0.05  # of the steps, over which the learning rate rises
@@ -127,41 +125,45 @@ def earlier_report(spec: str) -> dict:
     """Of the pruning that made the model, where it lies beside it."""
     path = pathlib.Path(spec)
     path = (path if path.is_dir() else path.parent) / models.REPORT
-    return json.loads(path.read_text()) if path.is_file() else {}
+    try:
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
+    except (ValueError, TypeError) as error:
+        raise MosscError("bad_input", f"{path}: no report: {error}") from None
 
 
 def recover(o: Recover) -> dict:
     """Writes o.output, as prune does. Gives the report. MosscError."""
-    output.check(o.output)
-    if o.threads:
-        torch.set_num_threads(o.threads)
-    torch.manual_seed(o.seed)
-    spec, paths = find(o.spec, o.weights)
-    training, scored = read_texts(o.text, o.text_bytes, o.score)
-    checkpoint, report = Checkpoint(paths), earlier_report(o.spec)
-    with Model(spec, paths, threads=o.threads) as m:
-        before = models.measure(m, scored, "before", o.progress)
-        windows = Windows(m.tokenizer.encode(training), o)
-    teacher = None
-    if o.teacher:
-        teacher_spec, teacher_paths = find(o.teacher, o.teacher_weights)
-        if teacher_spec.vocab_size != spec.vocab_size:
-            raise MosscError("bad_input", f"the teacher has {teacher_spec.vocab_size} tokens, the model {spec.vocab_size}")
-        teacher = module(teacher_spec, Checkpoint(teacher_paths)).eval().requires_grad_(False)
-    student = module(spec, checkpoint)
-    trained = train(student, teacher, windows, o)
-    numbers = {name: p.detach().numpy() for name, p in student.named_parameters()}
-    made = models.Made(spec, {name: store(numbers[name], checkpoint.tensors[name].dtype) if is_trained(name, o.train) else stored
-                              for name, stored in checkpoint.tensors.items()}, spec.path.parent)
-    with tempfile.TemporaryDirectory(prefix="mossc-flexi-") as room, models.opened(made, pathlib.Path(room), o.threads) as m:
-        after = models.measure(m, scored, "recovered", o.progress)
-    new = compare(spec, spec, {"unrecovered": before, "recovered": after}, "recovered")
-    for key in ("parameters", "bytes"):
-        new[key]["before"] = report.get(key, new[key])["before"]
-    for key in ("bits_per_byte", "speed"):
-        new[key] = {**report.get(key, {"before": new[key]["unrecovered"]}), **new[key]}
-    report = {**report, "command": "recover", "recovery": {**trained, "text": str(o.text), "teacher": o.teacher}, **new}
-    with output.Directory(o.output) as directory:
-        made.write(directory, f"Made by mossc.flexi recover of {spec.name}.")
-        models.write_report(directory, report)
+    with output.Directory(o.output) as room:
+        if o.threads:
+            torch.set_num_threads(o.threads)
+        torch.manual_seed(o.seed)
+        spec, paths = find(o.spec, o.weights)
+        if spec.max_positions and o.length > spec.max_positions:
+            raise MosscError("bad_input", f"--length {o.length}: the model has {spec.max_positions} positions")
+        training, scored = read_texts(o.text, o.text_bytes, o.score)
+        checkpoint, report = Checkpoint(paths), earlier_report(o.spec)
+        with Model(spec, paths, threads=o.threads) as m:
+            before = models.measure(m, scored, "before", o.progress)
+            windows = Windows(m.tokenizer.encode(training), o)
+        teacher = None
+        if o.teacher:
+            teacher_spec, teacher_paths = find(o.teacher, o.teacher_weights)
+            if teacher_spec.vocab_size != spec.vocab_size:
+                raise MosscError("bad_input", f"the teacher has {teacher_spec.vocab_size} tokens, the model {spec.vocab_size}")
+            teacher = module(teacher_spec, Checkpoint(teacher_paths)).eval().requires_grad_(False)
+        student = module(spec, checkpoint)
+        trained = train(student, teacher, windows, o)
+        numbers = {name: p.detach().numpy() for name, p in student.named_parameters()}
+        made = models.Made(spec, {name: store(numbers[name], checkpoint.tensors[name].dtype) if is_trained(name, o.train) else stored
+                                  for name, stored in checkpoint.tensors.items()}, spec.path.parent)
+        with models.opened(made, room, o.threads) as m:
+            after = models.measure(m, scored, "recovered", o.progress)
+        new = compare(spec, spec, {"unrecovered": before, "recovered": after}, "recovered")
+        for key in ("parameters", "bytes"):
+            new[key]["before"] = report.get(key, new[key])["before"]
+        for key in ("bits_per_byte", "speed"):
+            new[key] = {**report.get(key, {"before": new[key]["unrecovered"]}), **new[key]}
+        report = {**report, "command": "recover", "recovery": {**trained, "text": str(o.text), "teacher": o.teacher}, **new}
+        made.write(room, f"Made by mossc.flexi recover of {spec.name}.")
+        models.write_report(room, report)
     return report

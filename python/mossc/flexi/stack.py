@@ -3,10 +3,8 @@ from __future__ import annotations
 
 import copy
 import json
-import pathlib
 import typing
 
-from mossc.errors import MosscError
 from mossc.spec import Spec, TensorInfo
 
 #: What a share never takes from the other block.
@@ -92,13 +90,3 @@ class Stack:
         if not spec["name"].endswith(suffix):
             spec["name"] += suffix
         return Spec(spec, name=str(self.spec.path or "spec"))
-
-
-def find(spec: str, weights: typing.Sequence[str]) -> tuple[Spec, list[pathlib.Path]]:
-    """A spec with its weights: of a directory (spec.yaml, model.safetensors), or of a file and -w. MosscError."""
-    path = pathlib.Path(spec)
-    if path.is_dir() and (path / "spec.yaml").is_file():
-        return Spec(path / "spec.yaml"), [pathlib.Path(w) for w in weights] or [path / "model.safetensors"]
-    if not weights:
-        raise MosscError("bad_input", f"{spec}: weights are needed: -w FILE, or a directory with spec.yaml and model.safetensors")
-    return Spec(path), [pathlib.Path(w) for w in weights]

@@ -33,6 +33,8 @@ def tokenise(model: Model, text: bytes) -> Text:
     ids = model.tokenizer.encode(text)
     if len(ids) < 2:
         raise MosscError("bad_input", "the text is too short: it has less than two tokens")
+    if model.max_positions == 1:
+        raise MosscError("bad_input", "a model with max_positions 1 looks at no text")
     most = min(WINDOW, model.max_positions) if model.max_positions else len(ids)
     windows = [ids[first:first + most] for first in range(0, len(ids) - 1, most - 1)]
     unscored = 0 if model.tokenizer.bos is not None else len(model.tokenizer.decode(ids[:1]).encode())
@@ -69,12 +71,15 @@ def bits_per_byte(model: Model, text: Text, what: str, progress: Progress) -> tu
 
 
 def decode_speed(model: Model, tokens: typing.Sequence[int], count: int = 48) -> float:
-    """Tokens per second, one by one behind the others: of `count`, the median."""
+    """Tokens per second, one by one behind 64 others: of `count`, the median. Fewer where max_positions bounds them."""
+    most = model.max_positions or 64 + count
+    count = min(count, most - 1)
+    prompt = tokens[:min(64, most - count)]
     state, times = model.state(), []
-    model.feed(state, tokens[:64])
+    model.feed(state, prompt)
     for i in range(count):
         start = time.perf_counter()
-        model.feed(state, [tokens[(64 + i) % len(tokens)]])
+        model.feed(state, [tokens[(len(prompt) + i) % len(tokens)]])
         times.append(time.perf_counter() - start)
     return 1 / float(np.median(times))
 

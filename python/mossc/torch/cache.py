@@ -16,6 +16,7 @@ class MosscCache:
     def __init__(self, n_blocks: int):
         self.states: list[list[State] | None] = [None] * n_blocks
         self.position = 0
+        self.batch = 0  # sequences, once there are states
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.position
@@ -30,25 +31,20 @@ class MosscCache:
 
     def clone(self) -> MosscCache:
         out = MosscCache(len(self.states))
-        out.states, out.position = self.states, self.position
+        out.states, out.position, out.batch = self.states, self.position, self.batch
         out._each(Tensor.clone)
         return out
 
     def select(self, batch: int, rows: Tensor) -> None:
         """Of a batch of sequences, those of `rows`, which may repeat."""
         self._each(lambda v: v.unflatten(0, (batch, -1))[rows].flatten(0, 1))
+        self.batch = len(rows)
 
     def reorder_cache(self, beam_idx: Tensor) -> None:
         self.select(len(beam_idx), beam_idx)
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        self.select(self._batch(), indices)
+        self.select(self.batch, indices)
 
     def batch_repeat_interleave(self, repeats: int) -> None:
-        batch = self._batch()
-        self.select(batch, torch.arange(batch).repeat_interleave(repeats))
-
-    batch = 0  # sequences, once there are states
-
-    def _batch(self) -> int:
-        return self.batch
+        self.select(self.batch, torch.arange(self.batch).repeat_interleave(repeats))

@@ -1,13 +1,16 @@
 """What a model is made from: the spec, resolved by the C library."""
 from __future__ import annotations
 
+import filecmp
 import pathlib
 import shutil
 
 from transformers import PretrainedConfig
 
 import mossc
+from mossc.files import replace
 
+CONFIG = "config.json"
 SPEC, TOKENIZER = "spec.yaml", "tokenizer.json"
 
 
@@ -17,6 +20,12 @@ def _resolved(spec: mossc.Spec) -> dict:
     if "file" in out["tokenizer"] and spec.path is not None:
         out["tokenizer"]["file"] = str((spec.path.parent / out["tokenizer"]["file"]).absolute())
     return out
+
+
+def _copy(source: pathlib.Path, to: pathlib.Path) -> None:
+    if not to.exists() or not filecmp.cmp(source, to, shallow=False):
+        with open(source, "rb") as file:
+            replace(to, lambda out: shutil.copyfileobj(file, out))
 
 
 class MosscConfig(PretrainedConfig):
@@ -53,15 +62,26 @@ class MosscConfig(PretrainedConfig):
             values["spec"] = _resolved(mossc.Spec(path))
         return values, kwargs
 
+    def to_dict(self) -> dict:
+        """What config.json has: the tokenizer's file by the name that `write_spec` gives it."""
+        out = super().to_dict()
+        if out.get("spec") and "file" in out["spec"]["tokenizer"]:
+            out["spec"]["tokenizer"]["file"] = TOKENIZER
+        return out
+
+    def write(self, directory: pathlib.Path) -> None:
+        """config.json, spec.yaml and the tokenizer's file; each appears as a whole."""
+        self.write_spec(directory)
+        replace(directory / CONFIG, self.to_json_string().encode())
+
     def write_spec(self, directory: pathlib.Path) -> None:
         """spec.yaml, and beside it the tokenizer's file, where there is one."""
         spec = {**self.spec, "tokenizer": dict(self.spec["tokenizer"])}
         file = spec["tokenizer"].get("file")
         if file is not None:
-            if pathlib.Path(file).resolve() != (directory / TOKENIZER).resolve():
-                shutil.copyfile(file, directory / TOKENIZER)
+            _copy(pathlib.Path(file), directory / TOKENIZER)
             spec["tokenizer"]["file"] = TOKENIZER
-        (directory / SPEC).write_text(mossc.Spec(spec).yaml(), encoding="utf-8")
+        replace(directory / SPEC, mossc.Spec(spec).yaml().encode())
 
     def as_spec(self) -> mossc.Spec:
         return mossc.Spec(self.spec)

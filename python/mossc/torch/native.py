@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from mossc._c import ffi, lib
 
@@ -74,6 +75,7 @@ class _Scan(torch.autograd.Function):
         return y, last
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gy, g_last):
         x, dt, B, C, A, state, index, gates = ctx.saved_tensors
         scan = _describe(x, dt, B, C, A, state, index, gates)

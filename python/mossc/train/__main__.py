@@ -1,6 +1,7 @@
 """python -m mossc.train"""
 from __future__ import annotations
 
+import signal
 import sys
 
 import torch
@@ -8,8 +9,8 @@ import torch
 from mossc import MosscError
 
 from . import distributed, options
-from .loop import NotFinite, train
-from .run import Run, Stop
+from .loop import train
+from .run import NotFinite, Run, Stop
 
 ERROR, BY_SIGNAL = 1, 128
 
@@ -20,17 +21,19 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(chosen.threads)
     world = distributed.join(chosen.device)
     try:
-        stop = Stop()
         run = Run(chosen, world)
+        stop = Stop()
         cost = run.spec.cost()
         run.metrics.say(f"{run.spec.name}: {cost.parameters:,} parameters, {cost.active_parameters:,} active per token; "
                         f"{'goes on' if run.progress.steps else 'begins'} at step {run.progress.steps}; {world.size} processes, {world.device}")
-        signal = train(run, stop)
+        by = train(run, stop)
         run.metrics.close()
-        return BY_SIGNAL + signal if signal else 0
+        return BY_SIGNAL + by if by else 0
     except (MosscError, NotFinite, ValueError, OSError) as error:
         print(f"mossc.train: {error}", file=sys.stderr)
         return ERROR
+    except KeyboardInterrupt:  # before the first step
+        return BY_SIGNAL + signal.SIGINT
     finally:
         distributed.leave(world)
 

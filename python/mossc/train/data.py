@@ -3,18 +3,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import pathlib
+import re
 
 import numpy as np
 
 import mossc
+from mossc.files import replace
 
-from .files import replace
-
-PIECE = 1 << 20  # bytes of text tokenized at a time
+PIECE = 1 << 20  # bytes of text tokenized at a time, about
 SHARD = 1 << 26  # tokens of a shard
 RAW = {".u16": "<u2", ".u32": "<u4"}
+WORD = re.compile(rb"(?!\xc2|\xe1\x9a|\xe2\x80|\xe2\x81|\xe3\x80\x80)\S")  # what is no white space of Unicode, in UTF-8
 
 
 class Tokens:
@@ -97,8 +97,12 @@ def _tokenize(path: pathlib.Path, spec: mossc.Spec, directory: pathlib.Path) -> 
         replace(directory / names[-1], lambda file: np.concatenate(held).astype(dtype).tofile(file))
         held, count = [], 0
 
-    for text in _pieces(path):
-        ids = np.asarray(tokenizer.encode(text))
+    before = tokenizer.encode(b"\n", part=True, behind=True)
+    for i, text in enumerate(_pieces(path)):
+        if i == 0:
+            ids = np.asarray(tokenizer.encode(text))
+        else:  # with the newline before it: a normalizer may put a blank before any text
+            ids = np.asarray(tokenizer.encode(b"\n" + text, part=True, behind=True)[len(before):])
         held.append(ids)
         count += len(ids)
         if count >= SHARD:
@@ -109,17 +113,26 @@ def _tokenize(path: pathlib.Path, spec: mossc.Spec, directory: pathlib.Path) -> 
 
 
 def _pieces(path: pathlib.Path):
-    """Text in pieces that end with a line's end."""
+    """Bytes of the text, cut where tokens end."""
     with open(path, "rb") as file:
         rest = b""
         while block := file.read(PIECE):
             block = rest + block
-            cut = block.rfind(b"\n") + 1
+            cut = _cut(block)
             rest = block[cut:]
             if cut:
-                yield block[:cut].decode("utf-8")
+                yield block[:cut]
         if rest:
-            yield rest.decode("utf-8")
+            yield rest
+
+
+def _cut(block: bytes) -> int:
+    """Behind the last newline that something visible follows: no tokenizer of the language has a token across it, while runs of white space
+    may be one. 0: there is none."""
+    at = block.rfind(b"\n", 0, max(0, len(block) - 3))
+    while at >= 0 and not WORD.match(block, at + 1):
+        at = block.rfind(b"\n", 0, at)
+    return at + 1
 
 
 class Streams:

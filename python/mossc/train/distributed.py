@@ -1,6 +1,7 @@
 """Processes of a run: one, or as many as torchrun started."""
 from __future__ import annotations
 
+import datetime
 import os
 from dataclasses import dataclass
 
@@ -9,11 +10,15 @@ import torch.distributed as dist
 from torch import nn
 
 
+PATIENCE = datetime.timedelta(days=7)
+
+
 @dataclass
 class World:
     rank: int
     size: int
     device: torch.device
+    patient: dist.ProcessGroup | None = None  # all processes, by the CPU, for waits that have no bound
 
     @property
     def first(self) -> bool:
@@ -43,8 +48,9 @@ class World:
         return out
 
     def wait(self) -> None:
+        """However long the first process works (an operation of NCCL gives up after ten minutes)."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.patient)
 
 
 def join(device: str | None) -> World:
@@ -53,9 +59,10 @@ def join(device: str | None) -> World:
     where = torch.device(kind if kind != "cuda" or size == 1 else f"cuda:{local}")
     if where.type == "cuda":
         torch.cuda.set_device(where)
-    if size > 1:
-        dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
-    return World(dist.get_rank() if size > 1 else 0, size, where)
+    if size == 1:
+        return World(0, 1, where)
+    dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
+    return World(dist.get_rank(), size, where, dist.new_group(backend="gloo", timeout=PATIENCE))
 
 
 def leave(world: World) -> None:

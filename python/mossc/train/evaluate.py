@@ -16,19 +16,21 @@ STREAMS, WINDOW = 16, 256
 
 @torch.no_grad()
 def nats_of(model: nn.Module, tokens: Tokens, most: int, device: torch.device) -> dict[str, float]:
-    """{"nats": mean over the first `most` tokens, "bits_per_byte": where the text is known}. The tokens are read as 16 pieces, each from
-    nothing: faster than in one, and a little worse."""
+    """{"nats": mean over the first `most` tokens, at least 2, "bits_per_byte": where the text is known}. The tokens are read as 16 pieces,
+    each from nothing: faster than in one, and a little worse."""
     training = model.training
     model.eval()
-    count = min(len(tokens), most) // STREAMS
-    rows = torch.from_numpy(tokens.at(0, count * STREAMS)).view(STREAMS, count).to(device)
+    most = min(len(tokens), most)
+    streams = min(STREAMS, most // 2)
+    count = most // streams
+    rows = torch.from_numpy(tokens.at(0, count * streams)).view(streams, count).to(device)
     cache, total = MosscCache(len(model.blocks)), 0.0
     for at in range(0, count - 1, WINDOW):
         part = rows[:, at : at + WINDOW + 1]
         logits = model(input_ids=part[:, :-1], cache=cache).logits
         total += F.cross_entropy(logits.flatten(0, 1).float(), part[:, 1:].flatten(), reduction="sum").item()
     model.train(training)
-    nats = total / (STREAMS * (count - 1))
+    nats = total / (streams * (count - 1))
     out = {"nats": nats}
     if tokens.bytes is not None:
         out["bits_per_byte"] = nats / math.log(2) * len(tokens) / tokens.bytes

@@ -10,16 +10,12 @@ from torch import Tensor, nn
 
 from .evaluate import nats_of
 from .optimizer import set_rate
-from .run import Run, Stop
+from .run import NotFinite, Run, Stop
 from .schedule import factor
 
 
-class NotFinite(Exception):
-    """The loss is no number: the run cannot go on."""
-
-
 def train(run: Run, stop: Stop) -> int:
-    """To the end of the run, or until a signal. Returns the signal, 0 at the end."""
+    """To the end of the run, or until a signal. Returns the signal, 0 at the end. NotFinite: it cannot go on, and is not saved."""
     o = run.options
     saved = shown = time.monotonic()
     sums, count = None, 0
@@ -39,9 +35,11 @@ def train(run: Run, stop: Stop) -> int:
             shown, sums, count = time.monotonic(), None, 0
         if run.world.agree(time.monotonic() - saved) > 60 * o.save_minutes or run.progress.steps % o.save_steps == 0:
             begun = time.monotonic()
+            means(run, sums, count)
             save(run)
             saved = time.monotonic()
             shown += saved - begun  # the time of a save is not the steps'
+    means(run, sums, count)
     save(run)
     return signal
 
@@ -87,10 +85,18 @@ def precision(run: Run):
     return torch.autocast(run.world.device.type, torch.bfloat16)
 
 
+def means(run: Run, sums: Tensor | None, count: int) -> list[float]:
+    """What the steps since the last report gave, over all processes: (nats, balance, norm of the gradient); nothing without steps. NotFinite."""
+    if sums is None:
+        return []
+    found = [value / count / run.world.size for value in run.world.sum(*sums.tolist())]
+    if not all(map(math.isfinite, found)):
+        raise NotFinite(f"the loss is {found[0]}, the norm of its gradient {found[2]}", run)
+    return found
+
+
 def report(run: Run, done: float, share: float, sums: Tensor, count: int, seconds: float) -> None:
-    nats, balance, size = (value / count / run.world.size for value in run.world.sum(*sums.tolist()))
-    if not math.isfinite(nats):
-        raise NotFinite(f"the loss is {nats} at step {run.progress.steps}: a smaller rate may help; {run.out}/run.pt is from before")
+    nats, balance, size = means(run, sums, count)
     speed = count * run.options.batch * run.options.window / seconds
     left = run.progress.seconds * (1 - done) / max(done, 1e-6) / 60
     run.metrics.write(run.progress.steps, tokens=run.tokens, loss=nats, balance=balance, gradient=size, rate=share, tokens_per_second=speed,
@@ -101,7 +107,7 @@ def report(run: Run, done: float, share: float, sums: Tensor, count: int, second
 
 def save(run: Run) -> None:
     run.save()
-    if run.valid is not None and run.options.parallel == "ddp":
+    if run.valid is not None:
         found = nats_of(run.model, run.valid, int(run.options.valid_tokens), run.world.device)
         run.metrics.write(run.progress.steps, **{f"valid_{key}": value for key, value in found.items()})
         run.metrics.say(f"saved at {run.tokens / 1e6:.2f} M tokens; check: " + ", ".join(f"{k} {v:.4f}" for k, v in found.items()))

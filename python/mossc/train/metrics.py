@@ -5,7 +5,7 @@ import json
 import pathlib
 import sys
 
-from .files import replace
+from mossc.files import replace
 
 
 class Metrics:

@@ -44,7 +44,10 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                moment = self.state[p].setdefault("moment", torch.zeros_like(p))
+                state = self.state[p]
+                if "moment" not in state:
+                    state["moment"] = torch.zeros_like(p)
+                moment = state["moment"]
                 moment.mul_(group["momentum"]).add_(p.grad)
                 ahead = (p.grad + group["momentum"] * moment).flatten(0, -3) if p.dim() > 2 else (p.grad + group["momentum"] * moment)[None]
                 tall = ahead.shape[1] > ahead.shape[2]

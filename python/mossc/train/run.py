@@ -7,16 +7,17 @@ import time
 from dataclasses import asdict, dataclass
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch.distributed.checkpoint import state_dict as whole
 
 import mossc
+from mossc.files import replace, sweep_below
 from mossc.torch import MosscCache, MosscConfig, MosscForCausalLM
 
 from . import optimizer as optimizers
-from .data import Streams, open_tokens
+from .data import Streams, Tokens, open_tokens
 from .distributed import World, wrap
-from .files import replace
 from .metrics import Metrics
 
 
@@ -24,6 +25,14 @@ from .metrics import Metrics
 class Progress:
     steps: int = 0
     seconds: float = 0.0
+
+
+class NotFinite(Exception):
+    """The run cannot go on."""
+
+    def __init__(self, what: str, run: Run):
+        super().__init__(f"{what} at step {run.progress.steps}, which is not saved: a smaller rate may help"
+                         + (f"; {run.file} is from before" if run.file.exists() else ""))
 
 
 class Run:
@@ -39,17 +48,21 @@ class Run:
         kinds = {word for entry in spec.resolved["stack"] for word in _words(entry)}
         self.carry = options.carry == "yes" or options.carry == "auto" and "attention" not in kinds
         cache = self.out / "tokens"
+        self.valid = None
         if world.first:
+            sweep_below(self.out)
             open_tokens(options.data, spec, cache)
+            self.valid = self._open_valid(cache, True)
         world.wait()
+        if not world.first and options.parallel == "fsdp":  # whose forward pass takes all processes
+            self.valid = self._open_valid(cache, False)
         rows = options.batch // world.size
         tokens = open_tokens(options.data, spec, cache, make=False)
         self.streams = Streams(tokens, options.batch, options.window, world.rank * rows, (world.rank + 1) * rows)
-        self.valid = open_tokens([options.valid], spec, cache, make=world.first) if options.valid and world.first else None
         config = MosscConfig.from_spec(spec, balance_loss=options.balance, z_loss=options.z_loss)
         self.model = MosscForCausalLM(config)
         if options.init:
-            self.model.load_state_dict(load_file(options.init))
+            self._begin_with(options.init)
         elif options.seed:
             self.model.draw_fresh(options.seed)
         self.model.to(world.device)
@@ -67,6 +80,24 @@ class Run:
         self.begun = time.monotonic() - self.progress.seconds
         self.metrics = Metrics(self.out, self.progress.steps, world.first)
 
+    def _open_valid(self, cache: pathlib.Path, make: bool) -> Tokens | None:
+        if not self.options.valid:
+            return None
+        out = open_tokens([self.options.valid], self.spec, cache, make)
+        if min(len(out), self.options.valid_tokens) < 2:
+            raise ValueError(f"{self.options.valid}: to check with takes two tokens at least")
+        return out
+
+    def _begin_with(self, path: str) -> None:
+        try:
+            self.model.load_state_dict(load_file(path))
+        except (RuntimeError, SafetensorError) as error:  # other names or shapes; no safetensors
+            raise ValueError(f"{path}: {error}") from None
+
+    @property
+    def file(self) -> pathlib.Path:
+        return self.out / "run.pt"
+
     @property
     def tokens(self) -> int:
         return self.progress.steps * self.options.batch * self.options.window
@@ -80,21 +111,23 @@ class Run:
     # ---- files
 
     def save(self) -> None:
-        """RUN/run.pt and what other commands take; each appears as a whole, run.pt last."""
+        """RUN/run.pt and what other commands take; each appears as a whole, run.pt last. NotFinite: a weight is no number; nothing is
+        written."""
         weights = whole.get_model_state_dict(self.model, options=self._whole)
         moments = [whole.get_optimizer_state_dict(self.model, o, options=self._whole) for o in self.optimizers]
         states = self.world.gather([cache and (cache.states, cache.position) for cache in self.caches])
+        if not self.world.agree(all(bool(value.isfinite().all()) for value in weights.values())):  # those of the first
+            raise NotFinite("a weight is not finite", self)
         if self.world.first:
             weights = {name: value.contiguous() for name, value in weights.items()}
             replace(self.out / "model.safetensors", lambda file: file.write(save(weights, {"format": "pt"})))
-            self.model.config.save_pretrained(self.out)
-            self.model.config.write_spec(self.out)
+            self.model.config.write(self.out)
             held = {"hash": self.spec.hash, "weights": weights, "moments": moments, "states": states, "progress": asdict(self.progress)}
-            replace(self.out / "run.pt", lambda file: torch.save(held, file))
+            replace(self.file, lambda file: torch.save(held, file))
         self.world.wait()
 
     def _load(self) -> None:
-        path = self.out / "run.pt"
+        path = self.file
         if not path.exists():
             return
         held = torch.load(path, map_location="cpu", weights_only=False)
@@ -102,7 +135,10 @@ class Run:
             raise ValueError(f"{path} is a run of another spec: give another -o, or remove it")
         whole.set_model_state_dict(self.model, held["weights"], options=self._whole)
         for o, moments in zip(self.optimizers, held["moments"], strict=True):
+            given = [{key: value for key, value in group.items() if key != "params"} for group in o.param_groups]
             whole.set_optimizer_state_dict(self.model, o, moments, options=self._whole)
+            for group, values in zip(o.param_groups, given, strict=True):
+                group.update(values)  # rates are the command's, not those of the start before
         self.progress = Progress(**held["progress"])
         if len(held["states"]) == self.world.size and len(held["states"][0]) == self.options.accumulate:
             for i, state in enumerate(held["states"][self.world.rank]):

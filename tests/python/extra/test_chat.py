@@ -5,10 +5,13 @@ import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common import SPEC, WEIGHTS, need, raises, run_tests  # noqa: E402
+from common import SPEC, TINY, WEIGHTS, need, raises, run_tests  # noqa: E402
 
-need("jinja2", "llguidance")
+need("numpy", "jinja2", "llguidance")
+import numpy as np  # noqa: E402
+
 import mossc  # noqa: E402
+from mossc.grammar import mask_of  # noqa: E402
 
 TEMPLATE = """\
 {{ bos_token }}{% for message in messages %}
@@ -39,13 +42,86 @@ def test_a_turn_feeds_only_what_is_new(m):
         whole.replace("Hello", "Good evening") + second + "</>\n<user>Well?</>\n<assistant>", max_tokens=5, temperature=0).text()
 
 
+def turn(messages):
+    """What TEMPLATE makes of them, before an answer; the model has no bos."""
+    return "".join(f"<{one['role']}>{one['content']}</>\n" for one in messages) + "<assistant>"
+
+
+def goes_on_as_a_fresh_one(chat, content="On"):
+    """The next answer, and the state after it, are those of a model that has seen nothing but these messages."""
+    prompt = turn([*chat.messages, {"role": "user", "content": content}])
+    got = chat.ask(content, max_tokens=12, temperature=0)
+    fresh = chat.model.generate(prompt, max_tokens=12, temperature=0, whole=True)
+    assert got == fresh.text(), (prompt, got)
+    assert chat.state.position == fresh.state.position, (chat.state.position, fresh.state.position)
+    assert np.array_equal(chat.state.logits, fresh.state.logits)
+
+
 def test_an_answer_that_is_broken_off_is_a_message(m):
     chat = moss_tiny().chat(template=TEMPLATE)
     answer = chat.send("Hello", max_tokens=50, temperature=0)
     said = next(answer).text + next(answer).text
     answer.close()
     assert chat.messages[-1] == {"role": "assistant", "content": said}
-    assert chat.ask("On", max_tokens=3) is not None
+    goes_on_as_a_fresh_one(chat)
+
+
+def test_what_the_state_saw_besides_is_forgotten(m):
+    model = moss_tiny()
+    whole = model.generate(turn([{"role": "user", "content": "Hello"}]), max_tokens=40, temperature=0).text()
+    chat = model.chat(template=TEMPLATE)
+    stop = whole[8:11]
+    assert chat.ask("Hello", max_tokens=40, temperature=0, stop=stop) == whole[:whole.index(stop)]
+    goes_on_as_a_fresh_one(chat) # the stop string was fed
+    chat = model.chat(template=TEMPLATE)
+    bytes_alone = {token: 1000 for token in (0xC3, 0xFF)}
+    assert "\ufffd" in chat.ask("Hello", max_tokens=4, temperature=0, logit_bias=bytes_alone)
+    goes_on_as_a_fresh_one(chat) # they were no characters
+
+    class Broken:
+        def allow(self, bits, limit):
+            bits[:] = 0xFFFFFFFF
+            return True
+
+        def commit(self, token):
+            raise RuntimeError("a bug of a mask")
+
+        def rollback(self, count):
+            raise AssertionError
+
+    chat = model.chat(template=TEMPLATE)
+    chat.ask("Hello", max_tokens=5, temperature=0)
+    raises(RuntimeError, chat.ask, "More", mask=Broken())
+    assert chat.messages[-1] == {"role": "assistant", "content": ""}
+    goes_on_as_a_fresh_one(chat) # a token was fed that no answer has
+
+
+def test_a_full_context_is_read_anew(m):
+    model = mossc.Model(mossc.Spec(TINY.replace(", window: 8", ""), set={"max_positions": 64}), seed=1)
+    chat = model.chat(template=TEMPLATE)
+    said = list(chat.send("Hello", max_tokens=200, temperature=0))
+    assert chat.state.position == 64 and chat.messages[-1]["content"] == "".join(piece.text for piece in said)
+    chat.messages[1:] = [] # it does not fit, else
+    chat.messages[0]["content"] = "Hi"
+    goes_on_as_a_fresh_one(chat)
+
+
+def test_a_message_that_was_not_sent_is_none(m):
+    chat = moss_tiny().chat(template=TEMPLATE)
+    chat.ask("Hello", max_tokens=5, temperature=0)
+    before = list(chat.messages)
+    raises(TypeError, chat.send, "x", no_such_option=1)
+    raises(mossc.MosscError, chat.send, "x", stop=[""])
+    assert chat.messages == before
+    goes_on_as_a_fresh_one(chat)
+
+
+def test_templates_have_variables_of_a_conversation_and_of_an_answer(m):
+    chat = moss_tiny().chat(template="{{ messages | length }}{{ tools | tojson }}{{ mood }}", mood="kind")
+    chat.ask("x", variables={"tools": [{"name": "a\0b"}]}, max_tokens=1)
+    assert chat.state.position == len('1[{"name": "ab"}]kind') + 1
+    chat.ask("x", variables={"tools": [], "mood": "brisk"}, max_tokens=1)
+    assert chat.state.position == len("3[]brisk") + 1 and chat.variables == {"mood": "kind"}
 
 
 def test_templates_run_in_a_sandbox(m):
@@ -78,13 +154,12 @@ def test_texts_follow_a_regex_and_a_grammar(m):
         assert re.fullmatch(r"(yes|no)(, (yes|no)){2}", text), text
     raises(ValueError, model.generate, "x", regex="[", max_tokens=3)
     raises(ValueError, model.generate, "x", regex="a", grammar="start: x")
+    raises(ValueError, model.generate, "x", regex="a", mask=mask_of(model, regex="b"))
 
 
 def test_a_mask_goes_back_with_the_state(m):
-    from mossc.grammar import mask_of
     model = moss_tiny()
     mask = mask_of(model, regex="abcd")
-    import numpy as np
     bits = np.zeros(8, np.uint32)
     for letter in b"abc":
         bits[:] = 0

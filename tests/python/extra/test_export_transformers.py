@@ -5,18 +5,14 @@
 import pathlib
 import sys
 
-sys.dont_write_bytecode = True
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from exports import CHAT, MODELS, TEXTS, make, off  # noqa: E402
-from harness import SKIPPED, run_tests  # noqa: E402
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from common import need, run_tests  # noqa: E402
 
-try:
-    import tokenizers
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
-except ImportError as error:
-    print(f"skipped: {error}")
-    sys.exit(SKIPPED)
+need("numpy", "tokenizers", "torch", "transformers")
+import tokenizers  # noqa: E402
+import torch  # noqa: E402
+from exports import CHAT, MODELS, TEXTS, make, off  # noqa: E402
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig  # noqa: E402
 
 TOLERANCE = 1e-4
 

@@ -11,10 +11,11 @@ import pathlib
 import subprocess
 import sys
 
-import numpy as np
-
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common import ROOT, SPEC, WEIGHTS, Skipped, run_tests  # noqa: E402
+from common import ROOT, SPEC, WEIGHTS, Skipped, need, run_tests  # noqa: E402
+
+need("numpy", "lm_eval")
+import numpy as np  # noqa: E402
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 OPTIONS = {"lines": 40}
@@ -29,8 +30,6 @@ class Kit:
     """The harness with the tasks of this directory, whose data lie in a test's."""
 
     def __init__(self, m):
-        if not importlib.util.find_spec("lm_eval"):
-            raise Skipped("there is no lm-eval here")
         os.environ.update(HF_HOME=str(m.directory / "hf"), HF_DATASETS_CACHE=str(m.directory / "hf"))
         self.m = m
         m.file("choice.jsonl", "".join(json.dumps({"question": q, "choices": c, "answer": a}) + "\n" for q, c, a in QUESTIONS))

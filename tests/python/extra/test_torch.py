@@ -1,7 +1,7 @@
 """mossc.torch: against the evaluator that defines the language, over random specs of all of it; gradients; transformers' ways."""
 import sys
 
-from torch_common import (TINY, MosscConfig, MosscForCausalLM, drawn_model, mossc, np, random_specs, raises, reference_logits, run_tests,
+from torch_common import (ROOT, TINY, MosscConfig, MosscForCausalLM, drawn_model, mossc, np, random_specs, raises, reference_logits, run_tests,
                           torch)
 from transformers import AutoModel, AutoModelForCausalLM
 
@@ -120,6 +120,35 @@ def test_what_is_saved_runs_and_comes_back(m):
     mine = model.eval()(tokens).logits[0].detach().numpy()
     theirs = mossc.Model(m.directory / "saved/spec.yaml", m.directory / "saved/model.safetensors").logits(tokens[0].numpy())
     assert np.abs(mine - theirs).max() <= 2e-4 * np.sqrt(np.mean(theirs**2))
+
+
+def test_a_saved_model_has_its_tokenizer_beside_it(m):
+    """config.json names no place of this machine; the directory may be moved."""
+    text = TINY.replace("vocab_size: 256", f"vocab_size: 512\ntokenizer: {{kind: bpe, file: {ROOT / 'tests/tokenizer/models/qwen2-a/tokenizer.json'}}}")
+    model_of(text).save_pretrained(m.directory / "saved")
+    assert str(ROOT) not in (m.directory / "saved/config.json").read_text()
+    (m.directory / "saved").rename(m.directory / "moved")
+    ids = mossc.Tokenizer(mossc.Spec(text)).encode("It was dark")
+    again = MosscForCausalLM.from_pretrained(m.directory / "moved").config
+    assert mossc.Tokenizer(again.as_spec()).encode("It was dark") == ids
+    again.write(m.directory / "again")
+    assert mossc.Tokenizer(mossc.Spec(m.directory / "again/spec.yaml")).encode("It was dark") == ids
+    assert sorted(p.name for p in (m.directory / "again").iterdir()) == ["config.json", "spec.yaml", "tokenizer.json"]
+
+
+def test_a_cache_is_cloned_repeated_and_chosen_from(m):
+    model = model_of(KINDS).double().eval()
+    tokens = torch.randint(0, 256, (2, 7), generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        cache = model(tokens[:, :5], use_cache=True).cache
+        copy = cache.clone()
+        cache.batch_repeat_interleave(3)
+        cache.batch_select_indices(torch.tensor([5, 0, 3, 1]))
+        copy.batch_select_indices(torch.tensor([1, 0]))
+        whole = model(tokens).logits[:, 5:]
+        for kept, rows in ((cache, [1, 0, 1, 0]), (copy, [1, 0])):
+            assert kept.batch == len(rows)
+            assert torch.allclose(model(tokens[rows, 5:], cache=kept).logits, whole[rows], atol=1e-9)
 
 
 def test_generation_with_a_cache_is_that_without(m):

@@ -2,13 +2,22 @@
 import json
 import math
 import os
+import pathlib
 import signal
 import subprocess
 import sys
 import time
 
-from torch_common import TINY, MosscForCausalLM, mossc, np, run_tests, torch
+from torch_common import ROOT, TINY, MosscConfig, MosscForCausalLM, mossc, np, run_tests, torch
 from safetensors.torch import load_file
+
+from mossc import files
+from mossc.train import data
+from mossc.train.evaluate import nats_of
+
+TOKENIZER = ROOT / "tests/tokenizer/models/qwen2-a/tokenizer.json"
+UMASK = os.umask(0o022)
+os.umask(UMASK)
 
 PLAIN = TINY.replace("  - attention: {n_heads: 2, window: 8}\n", "  - shortconv\n")
 TEXT = ("The quick brown fox jumps over the lazy dog. " * 3 + "She sells sea shells by the sea shore. ") * 60
@@ -72,6 +81,69 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(m):
     assert all(torch.allclose(a[name], b[name], rtol=1e-4, atol=1e-6) for name in a)
 
 
+def test_what_is_not_finite_is_not_saved(m):
+    """The good run stays: where a step's numbers would have told (the last save), and where the weights alone do (a save after each step)."""
+    prepare(m, PLAIN)
+    train(m, *SMALL, "-o", "run", "--steps", 2)
+    good = {path.name: path.read_bytes() for path in (m.directory / "run").glob("*") if path.is_file() and path.name != "metrics.jsonl"}
+    for steps, saves in ((3, 1), (6, 2), (6, 1000)):
+        said = train(m, *SMALL[:-1], 1000, "-o", "run", "--steps", steps, "--save-steps", saves, "--clip", "nan", status=1)
+        assert "not saved" in said and "run.pt is from before" in said and "Traceback" not in said, said
+        assert all((m.directory / "run" / name).read_bytes() == content for name, content in good.items())
+
+
+def test_a_run_goes_on_with_the_rates_it_is_given(m):
+    prepare(m, PLAIN)
+    train(m, *SMALL, "-o", "run", "--steps", 2)
+    before = load_file(m.directory / "run/model.safetensors")
+    train(m, *SMALL, "-o", "run", "--steps", 4, "--lr", 0, "--muon-lr", 0)
+    after = load_file(m.directory / "run/model.safetensors")
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert len((m.directory / "run/metrics.jsonl").read_text().splitlines()) == 4
+
+
+def test_text_in_pieces_has_the_ids_of_the_whole(m):
+    """Of tokenizers with bos, with a blank in front, with words that white space splits."""
+    parts = ["word", "Word's", "12345", "\n", "\n\n", " ", "  ", "\r\n", "\t", "...", "\u00e9t\u00e9", "\u4e2d\u6587", "\u00a0", "\u2028", "\u3000x"]
+    random = np.random.default_rng(1)
+    text = "".join(parts[i] for i in random.integers(0, len(parts), 3000))
+    m.file("text.txt", text.encode())
+    for path in sorted((ROOT / "tests/tokenizer/models").glob("*/tokenizer.json")):
+        spec = mossc.Spec(PLAIN.replace("vocab_size: 256", f"vocab_size: 512\ntokenizer: {{kind: bpe, file: {path}}}"))
+        whole = mossc.Tokenizer(spec).encode(text)
+        for piece in (16, 100, 1000):
+            data.PIECE = piece
+            assert len(list(data._pieces(m.directory / "text.txt"))) > 3000 // piece // 4
+            tokens = data.open_tokens([str(m.directory / "text.txt")], spec, m.directory / f"{path.parent.name}-{piece}")
+            assert np.array_equal(tokens.at(0, len(tokens)), whole), (path, piece)
+
+
+def test_a_short_text_is_enough_to_check_with(m):
+    prepare(m, PLAIN)
+    model = MosscForCausalLM(MosscConfig.from_spec(m.directory / "spec.yaml"))
+    for count in (2, 3, 17, 31, 33, 500):
+        tokens = data.Tokens([np.frombuffer(TEXT.encode()[:count], np.uint8)], count)
+        assert 4 < nats_of(model, tokens, 1000, torch.device("cpu"))["nats"] < 8
+    m.file("one.txt", "x")
+    assert "two tokens" in train(m, *SMALL, "-o", "run", "--steps", 1, "--valid", "one.txt", status=1)
+
+
+def test_what_a_killed_run_left_is_removed(m):
+    prepare(m, PLAIN)
+    left = [m.directory / "run" / name for name in (".run.pt.0123.part", "tokens/a/.00000.bin.4567.part")]
+    for path in left:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    writing, held = files.claim(m.directory / "run/other", pathlib.Path.touch)
+    train(m, *SMALL, "-o", "run", "--steps", 1)
+    assert not any(path.exists() for path in left) and writing.exists()
+    os.close(held)
+    files.replace(m.directory / "run/other", b"whole")
+    assert not writing.exists() and (m.directory / "run/other").stat().st_mode & 0o777 == 0o666 & ~UMASK
+    assert sorted(path.name for path in (m.directory / "run").iterdir() if path.is_file()) == [
+        "config.json", "metrics.jsonl", "model.safetensors", "other", "run.pt", "spec.yaml"]
+
+
 def test_a_signal_saves_and_stops(m):
     prepare(m, PLAIN)
     process = subprocess.Popen(command(*SMALL, "-o", "run", "--minutes", 10), cwd=m.directory, env=environment(), stderr=subprocess.PIPE, text=True)
@@ -84,17 +156,31 @@ def test_a_signal_saves_and_stops(m):
     assert (m.directory / "run/run.pt").exists()
 
 
+def test_a_signal_ends_the_tokenizing(m):
+    prepare(m, PLAIN.replace("vocab_size: 256", f"vocab_size: 512\ntokenizer: {{kind: bpe, file: {TOKENIZER}}}"))
+    m.file("text.txt", TEXT * 8000)
+    process = subprocess.Popen(command(*SMALL, "-o", "run", "--minutes", 10), cwd=m.directory, env=environment(), stderr=subprocess.PIPE, text=True)
+    while not list((m.directory / "run").glob("tokens/*")) and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == 130 and "step" not in said and "Traceback" not in said, (process.returncode, said)
+
+
 def test_two_processes_are_one(m):
     """Their batch, gradients, router losses and optimizer steps; by ddp and by fsdp."""
     prepare(m, PLAIN.replace("router: {top_k: 2}", "router: {top_k: 2, select_bias: true}"))
-    common = (*SMALL, "--steps", 4, "--optimizer", "adamw", "--lr", 1e-3, "--balance", 0.1, "--select-bias-rate", 0.001)
+    common = (*SMALL, "--steps", 4, "--optimizer", "adamw", "--lr", 1e-3, "--balance", 0.1, "--select-bias-rate", 0.001, "--valid",
+              "text.txt", "--valid-tokens", 500)
     train(m, *common, "-o", "one")
     for kind in ("ddp", "fsdp"):
         train(m, *common, "-o", kind, "--parallel", kind, processes=2)
         a, b = (load_file(m.directory / name / "model.safetensors") for name in ("one", kind))
         worst = max((a[name] - b[name]).abs().max().item() for name in a)
         assert worst <= 2e-4, (kind, worst)
-        losses = [[json.loads(line)["loss"] for line in (m.directory / name / "metrics.jsonl").read_text().splitlines()] for name in ("one", kind)]
+        lines = [[json.loads(line) for line in (m.directory / name / "metrics.jsonl").read_text().splitlines()] for name in ("one", kind)]
+        losses = [[line.get("loss", line.get("valid_nats")) for line in each] for each in lines]
+        assert len(losses[0]) == 5
         assert np.allclose(*losses, rtol=1e-4), (kind, losses)
 
 
@@ -103,6 +189,11 @@ def test_mistakes_have_messages_and_exit_codes(m):
     train(m, *SMALL, "-o", "run", status=2)
     assert "no_such" in train(m, "spec.yaml", "--data", "no_such.txt", "-o", "run", "--steps", 1, status=1)
     m.file("wrong.yaml", PLAIN.replace("d_ff", "dff"))
+    train(m, *SMALL, "-o", "narrow", "--steps", 1, "--set", "d_model=16")
+    m.file("text.safetensors", TEXT)
+    for name, words in (("narrow/model.safetensors", "size mismatch"), ("text.safetensors", "eader")):
+        said = train(m, *SMALL, "-o", "begun", "--steps", 1, "--init", name, status=1)
+        assert f"mossc.train: {name}" in said and words in said and "Traceback" not in said, said
     assert "wrong.yaml:8" in train(m, "wrong.yaml", "--data", "text.txt", "-o", "run", "--steps", 1, status=1)
 
 
