@@ -98,8 +98,7 @@ static void add_tokenizer(ImLook *look, TkBpe *bpe) {
     im_plain_fact(look, "tokens", "%" PRIu64, count_texts(&bpe->vocab));
     im_plain_fact(look, "added tokens", "%" PRIu64, count_texts(&bpe->added));
     im_plain_fact(look, "merges", "%" PRIu64, merges);
-    tk_model_free(bpe);
-    su_free(bpe);
+    tk_bpe_free(bpe);
 }
 
 bool im_about_tokenizer(ImLook *look) {

@@ -39,8 +39,10 @@ typedef struct TkBpe {
     SuMap map; /* of a packed file, whose texts are used in place */
 } TkBpe;
 
-/* open.c: a malloced model from a tokenizer.json's text, with the model's V. NULL after adding to diags. */
+/* open.c: a malloced model from a tokenizer.json's text, with the model's V. NULL after adding to diags.
+ * tk_bpe_free frees it. */
 TkBpe *tk_bpe_read(const char *text, size_t size, const char *path, int64_t vocab_size, SuDiags *diags);
+void tk_bpe_free(TkBpe *bpe); /* NULL is fine */
 /* What a text begins with, and what it ends with, by ids. */
 typedef struct TkSpecials {
     int32_t bos; /* -1: none */
@@ -66,7 +68,7 @@ void tk_model_first_output(const TkBpe *bpe, int32_t id, SuText *out);
 const TkStep *tk_model_leading(const TkBpe *bpe);
 /* A matcher for this model's patterns in *out, NULL where they need none. false: no memory. */
 bool tk_model_matcher(const TkBpe *bpe, TkMatcher **out);
-void tk_model_free(TkBpe *bpe);
+void tk_model_free(TkBpe *bpe); /* all but *bpe itself */
 
 /* The id of a token by its text, -1 if there is none; whether an id stands for nothing. */
 int32_t tk_model_find(const TkBpe *bpe, const char *text);

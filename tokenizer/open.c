@@ -33,10 +33,13 @@ bool tk_bpe_resolve(const TkBpe *bpe, const char *path, const TkBpeOptions *opti
     return ok;
 }
 
-static void discard(void *bpe) {
+void tk_bpe_free(TkBpe *bpe) {
+    if (!bpe) return;
     tk_model_free(bpe);
     su_free(bpe);
 }
+
+static void discard(void *bpe) { tk_bpe_free(bpe); }
 
 static RtTokenizer *finish(TkBpe *bpe, const char *path, const TkBpeOptions *options, SuDiags *diags) {
     TkSpecials specials;
@@ -45,7 +48,7 @@ static RtTokenizer *finish(TkBpe *bpe, const char *path, const TkBpeOptions *opt
     bool found = tk_bpe_resolve(bpe, path, options, &specials, diags);
     su_cleanup_done(&cleanup);
     if (!found) {
-        discard(bpe);
+        tk_bpe_free(bpe);
         return NULL;
     }
     RtTokenizer *tokenizer = tk_model_tokenizer(bpe, &specials);
@@ -65,7 +68,7 @@ TkBpe *tk_bpe_read(const char *text, size_t size, const char *path, int64_t voca
     bool ok = tk_model_read(bpe, text, size, path, diags);
     su_cleanup_done(&cleanup);
     if (ok) return bpe;
-    discard(bpe);
+    tk_bpe_free(bpe);
     return NULL;
 }
 

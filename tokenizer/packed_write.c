@@ -309,8 +309,7 @@ static bool bpe_pack_unguarded(const char *path, const TkBpeOptions *options, Su
                      ? tk_bpe_read(text, size, path, options->vocab_size, diags)
                      : NULL;
     bool ok = bpe && tk_bpe_resolve(bpe, path, options, &specials, diags) && pack(bpe, path, &specials, out, diags);
-    if (bpe) tk_model_free(bpe);
-    su_free(bpe);
+    tk_bpe_free(bpe);
     su_arena_free(&arena);
     return ok;
 }

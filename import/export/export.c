@@ -88,7 +88,7 @@ static bool read_tokenizer(XpJob *job) {
     t->tokenizer = text;
     if (ok) t->bos = text_of(job, bpe, t->specials.bos);
     if (ok && t->specials.n_ends) t->eos = text_of(job, bpe, t->specials.ends[0]);
-    if (bpe) tk_model_free(bpe);
+    tk_bpe_free(bpe);
     return ok;
 }
 

@@ -315,7 +315,7 @@ static bool same_tokenizer(Writer *w, const char *json, size_t size) {
     const TkBpeOptions options = dr_bpe_options(&w->job->spec, &arena);
     TkBpe *read = tk_bpe_read(json, size, "tokenizer.json", V, &unsaid);
     bool same = read && same_merges(w, read);
-    if (read) tk_model_free(read);
+    tk_bpe_free(read);
     RtTokenizer *a = tk_bpe_parse(w->texts->tokenizer, w->texts->size, w->file, &options, &unsaid);
     RtTokenizer *b = tk_bpe_parse(json, size, "tokenizer.json", &options, &unsaid);
     if (same) same = a && b && same_everywhere(w, a, b);
@@ -387,7 +387,7 @@ static bool with_bpe(Writer *w) {
             su_warning(job->diags, su_file_span(job->diags, w->file), NULL, "the GGUF file has no tokenizer: %s", w->wrong);
         su_json_free(&json);
     }
-    if (w->bpe) tk_model_free(w->bpe);
+    tk_bpe_free(w->bpe);
     return ok;
 }
 
