@@ -9,9 +9,10 @@ from transformers import PretrainedConfig
 
 import mossc
 from mossc.files import replace
+from mossc.imports import SPEC
 
 CONFIG = "config.json"
-SPEC, TOKENIZER = "spec.yaml", "tokenizer.json"
+TOKENIZER = "tokenizer.json"
 
 
 def _resolved(spec: mossc.Spec) -> dict:

@@ -13,6 +13,7 @@ from torch.distributed.checkpoint import state_dict as whole
 
 import mossc
 from mossc.files import replace, sweep_below
+from mossc.imports import WEIGHTS
 from mossc.torch import MosscCache, MosscConfig, MosscForCausalLM
 
 from . import optimizer as optimizers
@@ -120,7 +121,7 @@ class Run:
             raise NotFinite("a weight is not finite", self)
         if self.world.first:
             weights = {name: value.contiguous() for name, value in weights.items()}
-            replace(self.out / "model.safetensors", lambda file: file.write(save(weights, {"format": "pt"})))
+            replace(self.out / WEIGHTS, lambda file: file.write(save(weights, {"format": "pt"})))
             self.model.config.write(self.out)
             held = {"hash": self.spec.hash, "weights": weights, "moments": moments, "states": states, "progress": asdict(self.progress)}
             replace(self.file, lambda file: torch.save(held, file))
