@@ -374,6 +374,8 @@ static void test_weights_that_do_not_come_back_are_lost(void **unused) {
     MossError error = moss_step(model, &next, 1);
     assert_int_equal(error.code, MOSS_DEVICE);
     assert_non_null(strstr(error.text, "weights on the GPU are lost"));
+    moss_state_free(state);
+    state = new_state(model);
     assert_int_equal(moss_state_save(state, path).code, MOSS_DEVICE);
     moss_state_free(state);
     moss_model_free(model);
