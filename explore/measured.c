@@ -82,7 +82,7 @@ typedef struct Points {
 
 static bool take_point(void *context, const cJSON *line, SuSpan span) {
     Points *points = context;
-    uint64_t index;
+    uint64_t index = 0;
     if (cJSON_HasObjectItem(line, "error")) return true;
     if (!ex_line_index(line, span, &index, points->diags)) return false;
     points->items = su_grow(points->arena, points->items, &points->capacity, points->n + 1, sizeof *points->items);
