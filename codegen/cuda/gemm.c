@@ -9,8 +9,7 @@ enum {
     SLOTS = 8, /* panels of weights that a tile of many rows multiplies with: product.cuh */
     CHUNK = 32, /* k that come at a time */
     ROUNDED_BYTES = IR_GROUP + 2 * sizeof(float), /* of a rounded row in a chunk */
-    TYPICAL_ROWS = 4096, /* of a large step: what tiles are dealt out for */
-    FEW_BYTES = 64 * 1024 /* of shared memory, for x and then the sums, in CG_FEW */
+    TYPICAL_ROWS = CG_CUDA_MAX_ROWS /* of a large step: what tiles are dealt out for */
 };
 
 typedef struct Tiles {
@@ -50,14 +49,15 @@ static int rows_of_tile(const Tiles *t) {
 
 static uint64_t stage_bytes(const Tiles *t) {
     uint64_t slot = ir_panel_bytes(t->k->dtype, CHUNK);
-    return SLOTS * slot + (uint64_t)t->rows * (t->k->rounds ? ROUNDED_BYTES : CHUNK * sizeof(float));
+    bool high_words = t->c->x_words && t->c->target->fast;
+    return SLOTS * slot + (uint64_t)t->rows * (t->k->rounds ? ROUNDED_BYTES : CHUNK * (high_words ? 2 : sizeof(float)));
 }
 
 static void shape_many(Tiles *t) {
     t->slots_of_tile = SLOTS;
     t->groups = (t->slots + SLOTS - 1) / SLOTS;
     t->rows = rows_of_tile(t);
-    t->stages = t->tensor ? 3 : 2; /* float products take longer than their inputs */
+    t->stages = !t->tensor ? 2 /* float products take longer than their inputs */ : t->c->x_words && t->c->target->fast ? 4 : 3;
 }
 
 /* Warps share the k of a pair of slots until there are tiles for all multiprocessors. */
@@ -126,19 +126,20 @@ static void print_rows(const Tiles *t) {
 
 static void print_sums(const Tiles *t) {
     CgCuda *c = t->c;
-    const char *fast = c->target->fast ? "true" : "false";
+    const char *fast = cg_cuda_truth(c->target->fast), *x = !c->x_words ? "FLOATS" : c->target->fast ? "HIGH_WORDS" : "WORDS";
     if (t->k->rounds && t->split > 0)
         cg_cu(c, "sum_few_rounded<%s>(slots, rows, K, SPLIT);\n", t->type);
     else if (t->k->rounds)
         cg_cu(c, "sum_rounded_tile<%s, ROWS, %s<%s, ROWS>, %d>(slots, rows, K);\n", t->type, t->tensor ? "IntegerTile" : "DotTile",
               t->type, t->stages);
     else if (t->split > 0)
-        cg_cu(c, "sum_few<%s, %s, %s>(slots, rows, K, SPLIT);\n", t->type, fast,
-              cg_cuda_truth(ir_groups(ir_dtype(t->k->dtype), (uint64_t)t->k->K) % 2 == 1));
+        cg_cu(c, "sum_few<%s, %s, %s, %s>(slots, rows, K, SPLIT);\n", t->type, fast,
+              cg_cuda_truth(ir_groups(ir_dtype(t->k->dtype), (uint64_t)t->k->K) % 2 == 1), x);
     else if (t->tensor)
-        cg_cu(c, "sum_tile<%s, ROWS, TensorTile<%s, ROWS, %s>, %d>(slots, rows, K);\n", t->type, t->type, fast, t->stages);
+        cg_cu(c, "sum_tile<%s, ROWS, TensorTile<%s, ROWS, %s, %s>, %d, %s>(slots, rows, K);\n", t->type, t->type, fast, x,
+              t->stages, x);
     else
-        cg_cu(c, "sum_tile<%s, ROWS, FloatTile<%s, ROWS>, %d>(slots, rows, K);\n", t->type, t->type, t->stages);
+        cg_cu(c, "sum_tile<%s, ROWS, FloatTile<%s, ROWS>, %d, FLOATS>(slots, rows, K);\n", t->type, t->type, t->stages);
 }
 
 /* ---------------------------------------------------------------------------------------------- the epilogue */
@@ -182,7 +183,8 @@ static void print_constants(const Tiles *t) {
 void cg_linear_tiles(const CgLinear *m) {
     CgCuda *c = m->c;
     Tiles t = tiles_of(m);
-    uint64_t sums = t.split > 0 ? FEW_BYTES : SLOTS * (uint64_t)t.rows * 64, stages = (uint64_t)t.stages * stage_bytes(&t);
+    uint64_t sums = t.split > 0 ? cg_cuda_few_bytes(c->target) : SLOTS * (uint64_t)t.rows * 64,
+             stages = (uint64_t)t.stages * stage_bytes(&t);
     /* chosen experts take a few registers more than that leaves, and so do FAST, and two matrices with rounded rows */
     bool more = m->k->select == PG_CHOSEN || c->target->fast || (m->k->rounds && pg_does(m->k, PG_STEP_DUAL));
     c->two_blocks = t.split == 0 && t.tensor && !more;

@@ -61,7 +61,9 @@ void cg_linear_epilogue_pointers(const CgLinear *m) {
         case PG_NO_STEP: break;
         }
     }
-    if (!pg_does(k, PG_STEP_LOGITS)) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_LINEAR_Y);
+    if (pg_does(k, PG_STEP_LOGITS)) return;
+    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_LINEAR_Y);
+    cg_cuda_words(c);
 }
 
 /* ---------------------------------------------------------------------------------------------- epilogue */
@@ -130,7 +132,8 @@ void cg_linear_store(const CgLinear *m) {
     if (needs_place(k, step)) cg_cu(c, "const u64 at = (panel * %s + row) * 16 + 4 * q;\n", cg_cuda_stride(k->y_layout));
     for (; step->kind != PG_NO_STEP; step++) print_step(m, step);
     if (pg_does(k, PG_STEP_LOGITS)) return;
-    cg_cu(c, k->y_layout == PG_PLANES ? "*quad(y + plane * (PANELS * ld * 16) + at) = v;\n" : "*quad(y + at) = v;\n");
+    cg_cuda_put_quad(c, k->y_layout == PG_PLANES ? "plane * (PANELS * ld * 16)" : "", cg_cuda_stride(k->y_layout), "at", "row",
+                     "panel", "v");
 }
 
 /* Which lanes hold a result. */

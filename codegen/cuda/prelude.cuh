@@ -103,6 +103,7 @@ struct alignas(16) Phase {
     u32 fixed, E, k;
     i32 block; /* of the spec */
     Ref operands[16];
+    u64 words_per_row, words_fixed; /* of the arena: where the kernel writes words */
 };
 
 /* Spaces in two bits each, the first one lowest. */
@@ -150,6 +151,9 @@ template <class OF> INLINE u8 *operand(const Step *step, const OF *phase, u32 sl
 }
 template <class OF> INLINE float *floats(const Step *step, const OF *phase, u32 slot) { return (float *)operand(step, phase, slot); }
 template <class OF> INLINE i32 *ints(const Step *step, const OF *phase, u32 slot) { return (i32 *)operand(step, phase, slot); }
+INLINE float *words_of(const Step *step, const Phase *phase) {
+    return (float *)(step->arena + (phase->words_per_row * step->ld + phase->words_fixed));
+}
 INLINE float *state_floats(const Segment *segment, const Phase *phase, u32 slot) {
     return (float *)(segment->state + phase->operands[slot].fixed);
 }

@@ -60,10 +60,11 @@ static const char *space_name(uint64_t space) {
     return names[space];
 }
 
-static void print_operands(const PgPhase *phase, SuText *out) {
+/* x: where words lie that take the place of PG_LINEAR_X; NULL or PG_NOWHERE: there are none. */
+static void print_operands(const PgPhase *phase, const PgRef *x, SuText *out) {
     int last = last_operand(phase);
     for (int i = 0; i <= last; i++) {
-        const PgRef *ref = &phase->operands[i];
+        const PgRef *ref = i == PG_LINEAR_X && x != NULL && x->space != PG_NOWHERE ? x : &phase->operands[i];
         su_text_add(out, "%s{%s, %llu, %llu}",
                     i == 0       ? ""
                     : i % 6 == 0 ? ",\n      "
@@ -72,7 +73,8 @@ static void print_operands(const PgPhase *phase, SuText *out) {
     }
 }
 
-static void print_table(const PgStep *step, const char *mode, SuText *out) {
+/* words: of its phases; NULL: none. */
+static void print_table(const PgStep *step, const char *mode, const CgWordPlan *words, SuText *out) {
     static const char *const counts[] = {
 #define PG_COUNT_ROW(NAME, word) #NAME,
 #include "ir/words.def"
@@ -85,8 +87,12 @@ static void print_table(const PgStep *step, const char *mode, SuText *out) {
         const PgPhase *p = &step->phases[i];
         su_text_add(out, "    /* %u: %s, line %u */\n    {%u, %u, %s, %u, %u, %u, %d,\n     {", i, p->name, p->line, p->kernel,
                     i + 1 < step->n_phases && p[1].stage == p->stage, counts[p->count], p->fixed, p->E, p->k, p->block);
-        print_operands(p, out);
-        su_text_add(out, "}},\n");
+        print_operands(p, words != NULL ? &words->x[i] : NULL, out);
+        su_text_add(out, "}");
+        if (words != NULL && words->places[i].space != PG_NOWHERE)
+            su_text_add(out, ", %llu, %llu", (unsigned long long)words->places[i].per_row,
+                        (unsigned long long)words->places[i].fixed);
+        su_text_add(out, "},\n");
     }
     su_text_add(out, "};\n\n");
 }
@@ -136,11 +142,32 @@ typedef struct Printed {
     int parts;
 } Printed;
 
-static Printed print_form(const CgCudaTarget *target, const PgKernel *kernel, CgCudaForm form) {
+/* The program that is being printed. */
+typedef struct Printing {
+    const CgCudaTarget *target;
+    const PgProgram *program;
+    SuText *out;
+    Printed *many; /* [n_kernels] CG_ONE or CG_MANY */
+    bool *own_few; /* [n_kernels]: there is a kN_few */
+    bool *ahead; /* [n_kernels]: there is a kN_ahead */
+    CgWordPlan words;
+    CgCudaPlan plan;
+} Printing;
+
+static Printed print_form(const Printing *p, uint32_t index, CgCudaForm form) {
     Printed printed = {.parts = 1};
+    const PgKernel *kernel = &p->program->kernels[index];
     for (int part = 0; part < printed.parts; part++) {
         CgCuda *c = &printed.made[part];
-        *c = (CgCuda){.target = target, .kernel = kernel, .out = &printed.texts[part], .form = form, .part = part, .parts = 1};
+        *c = (CgCuda){.target = p->target,
+                      .kernel = kernel,
+                      .out = &printed.texts[part],
+                      .form = form,
+                      .part = part,
+                      .x_words = p->words.read[index],
+                      .y_words = (CgWords)p->words.written[index],
+                      .words_of = p->words.types[index],
+                      .parts = 1};
         emitters[kernel->kind](c);
         if (part == 0) printed.parts = c->parts;
         if (printed.parts > (form == CG_MANY ? CG_MAX_PARTS : 1)) SU_BUG("a kernel in %d parts", printed.parts);
@@ -185,17 +212,6 @@ static void print_block_entry(uint32_t index, const char *suffix, const CgCuda *
 }
 
 /* ---------------------------------------------------------------------------------------------- the program */
-
-/* The program that is being printed. */
-typedef struct Printing {
-    const CgCudaTarget *target;
-    const PgProgram *program;
-    SuText *out;
-    Printed *many; /* [n_kernels] CG_ONE or CG_MANY */
-    bool *own_few; /* [n_kernels]: there is a kN_few */
-    bool *ahead; /* [n_kernels]: there is a kN_ahead */
-    CgCudaPlan plan;
-} Printing;
 
 static uint32_t larger(uint32_t a, uint64_t b) { return a > b ? a : (uint32_t)b; }
 
@@ -242,13 +258,13 @@ static void print_kernel(Printing *p, uint32_t index) {
     cg_kernel_words(kernel, words, sizeof words);
     snprintf(about, sizeof about, "%s; first in line %u: %s", words, phase->line, phase->name);
     print_ahead(p, index);
-    p->many[index] = print_form(p->target, kernel, kernel->mode == PG_ROW ? CG_ONE : CG_MANY);
+    p->many[index] = print_form(p, index, kernel->mode == PG_ROW ? CG_ONE : CG_MANY);
     if (kernel->mode == PG_ROW) {
         print_parts(p, index, true, about);
         image->row_shared = larger(image->row_shared, CG_CUDA_HELD + p->many[index].made[0].shared);
         return;
     }
-    Printed few = print_form(p->target, kernel, CG_FEW);
+    Printed few = print_form(p, index, CG_FEW);
     p->own_few[index] = !same_text(&few, &p->many[index]);
     print_parts(p, index, !p->own_few[index], about);
     if (p->own_few[index]) print_function(about, index, "_few", true, &few, 0, p->out);
@@ -465,8 +481,10 @@ static void print_image(Printing *p, SuArena *arena) {
 
 void cg_cuda_print_prelude(const CgCudaTarget *target, SuText *out) {
     su_text_add(out, "enum { THREADS = %d, WARPS = THREADS / 32, HELD_BYTES = %d };\n", target->threads, CG_CUDA_HELD);
-    su_text_add(out, "enum { PICK_BYTES = %d, MOST_SLICES = %d, MOST_KEPT = %d, PICK_SIZE = %zu, CONTROL_SIZE = %zu };\n\n",
-                PICK_BYTES, MOST_SLICES, MOST_KEPT, sizeof(RtCudaPick), sizeof(RtCudaControl));
+    su_text_add(out,
+                "enum { PICK_BYTES = %d, MOST_SLICES = %d, MOST_KEPT = %d, PICK_SIZE = %zu, CONTROL_SIZE = %zu };\n"
+                "enum { FEW_BYTES = %u };\n\n",
+                PICK_BYTES, MOST_SLICES, MOST_KEPT, sizeof(RtCudaPick), sizeof(RtCudaControl), cg_cuda_few_bytes(target));
     cg_cuda_print_vmath(out);
     su_text_add(out, "%s\n%s\n%s\n%s\n%s\n", cg_cuda_prelude, cg_cuda_product, cg_cuda_blocks, cg_cuda_rounded, cg_cuda_pick);
 }
@@ -480,8 +498,10 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     p.plan.image.row_shared = p.plan.image.few_shared = CG_CUDA_HELD + PICK_BYTES;
     p.plan.image.scratch_fixed =
         larger(CG_CUDA_FEW_ROWS * 4 * 4 * MOST_KEPT, 4 * (2 * MOST_SLICES + 4 * (uint64_t)program->vocab_size));
-    print_table(&program->steps[PG_ROW], "row", out);
-    print_table(&program->steps[PG_BLOCK], "block", out);
+    p.words = cg_words_plan(target, program, &scratch);
+    p.plan.image.arena_per_row = (uint32_t)p.words.arena_per_row;
+    print_table(&program->steps[PG_ROW], "row", NULL, out);
+    print_table(&program->steps[PG_BLOCK], "block", &p.words, out);
     print_ropes(&p);
     for (uint32_t i = 0; i < program->n_kernels; i++) print_kernel(&p, i);
     print_step_entry(&p, PG_ROW);
