@@ -105,12 +105,15 @@ static void print_step(const CgLinear *m, const PgEpilogueStep *step) {
     case PG_STEP_SCALE: cg_cu(c, "v = mul4(v, splat4(%s));\n", cg_cuda_float(step->scale, number)); return;
     case PG_STEP_LOGITS:
         cg_cu(c, "if (row < step->n_out_rows) *quad(step->logits + row * step->out_stride + panel * 16 + 4 * q) = v;\n");
+        if (cg_linear_notes_best(m)) cg_cu(c, "best = better_logits(best, v, panel * 16 + 4 * q);\n");
         return;
     case PG_STEP_WEIGHTED_SUM: /* the caller's: it has all terms */
     case PG_STEP_PLANE_SUM:
     case PG_NO_STEP: return;
     }
 }
+
+bool cg_linear_notes_best(const CgLinear *m) { return pg_does(m->k, PG_STEP_LOGITS) && cg_linear_of_row(m); }
 
 void cg_linear_value(const CgLinear *m) {
     cg_cu(m->c, "float4 v = sum;\n");

@@ -645,6 +645,13 @@ INLINE void norm_row(float *xs, u32 K, bool layer, float eps, const float *norm_
 
 enum { FEW_ROWS = 64 };
 
+/* Part `part` of a tile's k. */
+struct Share {
+    u32 part, parts;
+    METHOD u32 first(u32 chunks) const { return chunks * part / parts; }
+    METHOD u32 end(u32 chunks) const { return chunks * (part + 1) / parts; }
+};
+
 template <class W, bool FAST, bool UNPAIRED> struct FewTile {
     enum { HALVES = FAST ? 1 : 2 };
     float4 acc[FEW_ROWS / 8][2];
@@ -715,7 +722,7 @@ template <class W, bool FAST, bool UNPAIRED> struct FewTile {
 };
 
 /* sums[part][slot][rows][4], lines swizzled, where `split` warps share two slots: what each of them has. They lie where x was. */
-template <class W, bool FAST, bool UNPAIRED, Inputs X> CALLED void sum_few(Slots slots, Rows rows, u32 K, u32 split) {
+template <class W, bool FAST, bool UNPAIRED, Inputs X> CALLED void sum_few(Slots slots, Rows rows, u32 K, u32 split, Share share) {
     SHARED(shared);
     const u32 warp = threadIdx.x / 32, pair = warp / split, slots_of_tile = WARPS / split * 2;
     const u32 of_chunk = rows.count * (CHUNK / 8 * (FAST ? 1 : 2)); /* words of x, 16 bytes at a time */
@@ -723,24 +730,25 @@ template <class W, bool FAST, bool UNPAIRED, Inputs X> CALLED void sum_few(Slots
     FewTile<W, FAST, UNPAIRED> few = {};
     few.w = slots.at<W>(2 * pair + upper_slot(), K) + quad_of_lane();
     few.lines = W::lines(K);
-    few.chunks = (K + CHUNK - 1) / CHUNK;
-    few.chunk = warp % split;
+    const u32 chunks = (K + CHUNK - 1) / CHUNK, begin = share.first(chunks);
+    few.chunks = share.end(chunks); /* of this block */
+    few.chunk = begin + warp % split;
     few.split = split;
     few.load(few.ahead[0], few.chunk);
     few.load(few.ahead[1], few.chunk + split);
     if (X == FLOATS) {
-        for (u32 first = 0; first < few.chunks; first += fitting) {
+        for (u32 first = begin; first < few.chunks; first += fitting) {
             const u32 count = least(few.chunks - first, fitting);
-            if (first > 0) __syncthreads();
+            if (first > begin) __syncthreads();
             few.stage((uint4 *)shared, rows, K, first, count);
             __syncthreads();
             few.multiply((const uint4 *)shared, rows.count, first, first + count);
         }
     } else { /* in two halves: one is filled while the other is multiplied */
-        few.copy((uint4 *)shared, rows, 0, least(few.chunks, fitting));
+        few.copy((uint4 *)shared, rows, begin, least(few.chunks - begin, fitting));
         CP_ASYNC_COMMIT();
         u32 now = 0;
-        for (u32 first = 0; first < few.chunks; first += fitting, now ^= 1) {
+        for (u32 first = begin; first < few.chunks; first += fitting, now ^= 1) {
             const u32 end = least(few.chunks, first + fitting);
             uint4 *next = (uint4 *)shared + (now ^ 1) * (fitting * of_chunk);
             if (end < few.chunks) few.copy(next, rows, end, least(few.chunks - end, fitting));
@@ -768,13 +776,39 @@ INLINE float4 sum_of_parts(const float4 *sums, u32 rows, u32 slot, u32 split, u3
     return sum;
 }
 
+/* Blocks that share the k of a tile leave what they have in scratch memory; the last one to do so adds it up in the order of k, whoever that
+ * is, to sums[slot][rows][4], and gets true. [SHARED_TILES] counters, 0 in between, then [tile and part][slot][rows][4] of FEW_ROWS rows. */
+INLINE float4 *shares_of(u8 *scratch, u32 tile) { return (float4 *)(scratch + 4 * SHARED_TILES) + (u64)tile * (WARPS * 2 * FEW_ROWS * 4); }
+INLINE bool share_few(float4 *sums, u8 *scratch, u32 tile, Share share, u32 rows, u32 split) {
+    const u32 slots = WARPS / split * 2, of_slot = rows * 4;
+    u32 *counter = (u32 *)scratch + tile;
+    float4 *own = shares_of(scratch, tile + share.part);
+    for (u32 i = threadIdx.x; i < slots * of_slot; i += THREADS) own[i] = sum_of_parts(sums, rows, i / of_slot, split, i % of_slot);
+    __syncthreads();
+    const bool last = threadIdx.x == 0 && ADD_ACQUIRE_RELEASE(counter, 1u) + 1 == share.parts;
+    if (!__syncthreads_or(last)) return false;
+    if (threadIdx.x == 0) *counter = 0;
+    for (u32 i = threadIdx.x; i < slots * of_slot; i += THREADS) {
+        float4 sum = shares_of(scratch, tile)[i];
+        for (u32 p = 1; p < share.parts; p++) sum = add4(sum, shares_of(scratch, tile + p)[i]);
+        sums[i] = sum;
+    }
+    __syncthreads();
+    return true;
+}
+/* Before a step: nobody has left anything. A barrier of the grid must follow. */
+INLINE void begin_sharing(u8 *scratch) {
+    for (u32 i = blockIdx.x * THREADS + threadIdx.x; i < SHARED_TILES; i += gridDim.x * THREADS) ((u32 *)scratch)[i] = 0;
+}
+
 /* The first weights of a tile for the cache, before the step's values may be read: of two lines one quad, with which the others come. */
-template <class W> INLINE void announce_few(const Slots &slots, u32 K, u32 split) {
+template <class W> INLINE void announce_few(const Slots &slots, u32 K, u32 split, Share share) {
+    const u32 begin = share.first((K + CHUNK - 1) / CHUNK);
     const u32 warp = threadIdx.x / 32;
     if (quad_of_lane() != 0) return;
     const uint4 *w = slots.at<W>(warp / split * 2 + upper_slot(), K) + quad_of_lane();
     for (u32 i = 0; i < 16; i += 2) {
-        const u32 line = (warp % split + i / 4 * split) * (CHUNK / 2) + line_of_lane(i % 4);
+        const u32 line = (begin + warp % split + i / 4 * split) * (CHUNK / 2) + line_of_lane(i % 4);
         if (line < W::lines(K)) PREFETCH_L2(w + 4 * line);
     }
 }

@@ -29,10 +29,11 @@ void cg_cuda_embed(CgCuda *c) {
     cg_cuda_tiles(c, 1);
     open_elements(c, "step->rows");
     cg_cu(c,
-          "const u32 token = step->tokens[row], d = panel * 16 + lane;\n"
+          "const u32 token = %s, d = panel * 16 + lane;\n"
           "const float v = d < D ? %s::weight(table + token / 16 * %lluull, D, d, token %% 16) : 0;\n"
           "y[(panel * ld + row) * 16 + lane] = ",
-          cg_cuda_type(k->dtype), (unsigned long long)ir_panel_bytes(k->dtype, k->O));
+          k->mode == PG_ROW ? "held()->token < 0 ? step->tokens[0] : held()->token" : "step->tokens[row]", cg_cuda_type(k->dtype),
+          (unsigned long long)ir_panel_bytes(k->dtype, k->O));
     if (k->scaled) cg_cu(c, "%s * ", cg_cuda_float(k->scale, scale));
     cg_cu(c, "v;\n}\n");
     cg_cuda_end_tiles(c);

@@ -657,6 +657,11 @@ static inline void ADD_RELEASE(unsigned *at, unsigned v) {
     races::release();
     *at += v;
 }
+static inline unsigned ADD_ACQUIRE_RELEASE(unsigned *at, unsigned v) {
+    races::release();
+    races::acquire();
+    return atomicAdd(at, v);
+}
 static inline unsigned LOAD_RELAXED(const unsigned *at) {
     const races::Quiet quiet;
     return *reinterpret_cast<const volatile unsigned *>(at);
