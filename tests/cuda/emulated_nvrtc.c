@@ -99,21 +99,24 @@ static void for_each_name(const char *text, const char *mark, const char *after,
     }
 }
 
-static void for_each_entry(const char *text, void (*each)(FILE *, const char *name), FILE *out) {
+/* `wide`: of those whose blocks have more threads. */
+static void for_each_entry(const char *text, void (*each)(FILE *, const char *name), void (*wide)(FILE *, const char *name),
+                           FILE *out) {
     for_each_name(text, "ENTRY(", ")(", each, out);
     for_each_name(text, "ENTRY_OF_TWO(", ")(", each, out);
+    for_each_name(text, "ENTRY_OF_WARPGROUPS(", ")(", wide, out);
 }
 
-static void write_entry(FILE *out, const char *name) { fprintf(out, "    EMULATED_ENTRY(%s),\n", name); }
+static void write_entry(FILE *out, const char *name) { fprintf(out, "    EMULATED_ENTRY(%s, THREADS),\n", name); }
+static void write_wide_entry(FILE *out, const char *name) { fprintf(out, "    EMULATED_ENTRY(%s, WARPGROUP_THREADS),\n", name); }
 static void write_global(FILE *out, const char *name) { fprintf(out, "    EMULATED_GLOBAL(%s),\n", name); }
 
 static bool write_source(const Program *p, const char *path) {
     FILE *out = fopen(path, "w");
     if (out == NULL) return false;
     fprintf(out, "#include \"simt.h\"\n#line 1 \"%s\"\n%s\n#line 1 \"entries\"\n#include \"entries.h\"\n", p->name, p->text);
-    fprintf(out,
-            "extern \"C\" const unsigned emulated_threads = THREADS;\nextern \"C\" const EmulatedEntry emulated_entries[] = {\n");
-    for_each_entry(p->text, write_entry, out);
+    fprintf(out, "extern \"C\" const EmulatedEntry emulated_entries[] = {\n");
+    for_each_entry(p->text, write_entry, write_wide_entry, out);
     fprintf(out, "    {}};\nextern \"C\" const EmulatedGlobal emulated_globals[] = {\n");
     for_each_name(p->text, "EXPORTED u32 ", "[]", write_global, out);
     fprintf(out, "    {}};\n");
@@ -210,7 +213,7 @@ static bool build(Program *p, const char *directory, FILE *log) {
     free(kept);
     uint8_t *said = read_file(said_at, &said_bytes);
     if (p->image.code != NULL)
-        for_each_entry(p->text, write_properties, log);
+        for_each_entry(p->text, write_properties, write_properties, log);
     else
         write_errors(p, said != NULL ? (char *)said : "error: no C++ compiler can be started\n", log);
     free(said);

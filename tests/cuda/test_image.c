@@ -106,7 +106,7 @@ static void the_same_image_comes_from_the_cache(void **unused) {
     assert_true(found.found);
     assert_int_equal(made.form, CG_NVRTC_CUBIN);
     assert_int_equal(found.form, CG_NVRTC_CUBIN);
-    assert_int_equal(found.architecture, 80);
+    assert_int_equal(found.architecture.number, 80);
     assert_int_equal(found.size, made.size);
     assert_memory_equal(found.image, made.image, made.size);
     assert_memory_equal(&found.plan.image, &made.plan.image, sizeof made.plan.image);
@@ -196,10 +196,10 @@ static void newer_gpu_gets_ptx(void **unused) {
     place_open(&p);
     assert_true(compile(&p, FUTURE, CG_CUDA_RUNS, &code));
     assert_int_equal(code.form, CG_NVRTC_PTX);
-    assert_true(code.architecture >= 75 && code.architecture < FUTURE);
+    assert_true(code.architecture.number >= 75 && code.architecture.number < FUTURE);
     assert_int_equal(strlen(code.image), code.size - 1);
     char target[32];
-    snprintf(target, sizeof target, ".target sm_%d", code.architecture);
+    snprintf(target, sizeof target, ".target sm_%d", code.architecture.number);
     assert_non_null(strstr(code.image, target));
     cg_cuda_code_free(&code);
     place_close(&p);
