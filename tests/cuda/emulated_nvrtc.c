@@ -164,8 +164,8 @@ static void write_properties(FILE *log, const char *name) {
 
 /* Where the object is kept that a source becomes, to be freed: for these bytes, headers and flags. */
 static char *kept_path(const char *source) {
-    static const char *const headers[] = {MOSSC_SIMT "/simt.h", MOSSC_SIMT "/launch.h", MOSSC_EMULATED "/entries.h",
-                                          MOSSC_EMULATED "/image.h"};
+    static const char *const headers[] = {MOSSC_SIMT "/simt.h", MOSSC_SIMT "/hopper.h", MOSSC_SIMT "/launch.h",
+                                          MOSSC_EMULATED "/entries.h", MOSSC_EMULATED "/image.h"};
     char *key = NULL, *path = NULL, hex[SU_HEX];
     size_t bytes = 0, source_bytes = 0;
     uint8_t *text = read_file(source, &source_bytes);
@@ -247,8 +247,10 @@ static Result take_options(Program *p, int n, const char *const *options, FILE *
     for (int i = 0; i < n; i++) {
         char kind[8];
         if (is_accepted(options[i])) continue;
-        if (sscanf(options[i], "--gpu-architecture=%7[a-z]_%d", kind, &p->image.architecture) != 2 ||
-            !is_known(p->image.architecture)) {
+        int used = 0;
+        bool read = sscanf(options[i], "--gpu-architecture=%7[a-z]_%d%n", kind, &p->image.architecture, &used) == 2;
+        bool suffix = read && strcmp(options[i] + used, "a") == 0 && p->image.architecture >= 90;
+        if (!read || (options[i][used] != '\0' && !suffix) || !is_known(p->image.architecture)) {
             fprintf(log, "nvrtc: error: invalid value for option %s\n", options[i]);
             return BAD_OPTION;
         }

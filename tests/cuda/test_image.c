@@ -126,6 +126,30 @@ static void target_and_form_have_entries_of_their_own(void **unused) {
     place_close(&p);
 }
 
+/* Machine code of sm_90a is its own; PTX is of the target without the suffix, which later GPUs take. */
+static void suffix_is_for_machine_code(void **unused) {
+    (void)unused;
+    Place p;
+    CgCudaTarget target;
+    CgCudaCode code;
+    place_open(&p);
+    assert_true(cg_cuda_target_by_name("cuda:sm_90a", &target, &p.diags));
+    assert_true(target.warpgroups && target.architecture.suffix == 'a');
+    expect_found(&p, 90, CG_CUDA_RUNS, false);
+    CgCache *cache = cg_cache_open(p.directory, LARGE);
+    assert_true(cg_cuda_compile(&target, p.program, &(CgCudaOptions){.cache = cache}, &code, &p.diags));
+    assert_true(!code.found && code.form == CG_NVRTC_CUBIN && code.architecture.suffix == 'a');
+    cg_cuda_code_free(&code);
+    assert_true(cg_cuda_compile(&target, p.program, &(CgCudaOptions){.cache = cache}, &code, &p.diags));
+    assert_true(code.found && code.architecture.number == 90 && code.architecture.suffix == 'a');
+    cg_cuda_code_free(&code);
+    assert_true(cg_cuda_compile(&target, p.program, &(CgCudaOptions){.output = CG_CUDA_PTX}, &code, &p.diags));
+    assert_true(code.form == CG_NVRTC_PTX && code.architecture.number == 90 && code.architecture.suffix == '\0');
+    cg_cuda_code_free(&code);
+    cg_cache_close(cache);
+    place_close(&p);
+}
+
 /* Entry 0 of the directory: its path, or its key. */
 static void first_entry(const Place *p, char out_path[512], SuDigest *out_key) {
     SuEntries entries = cg_cache_list(p->directory);
@@ -226,6 +250,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_image_comes_from_the_cache),
         cmocka_unit_test(target_and_form_have_entries_of_their_own),
+        cmocka_unit_test(suffix_is_for_machine_code),
         cmocka_unit_test(damaged_image_is_made_again),
         cmocka_unit_test(another_nvrtcs_image_is_taken_only_without_one),
         cmocka_unit_test(newer_gpu_gets_ptx),

@@ -82,12 +82,22 @@ inline void begin_hopper(unsigned blocks, unsigned threads) {
     group_history.assign(static_cast<size_t>(blocks) * ((threads + 127) / 128), {});
 }
 
+inline std::vector<GroupProduct> &history_of(const Fiber &f) {
+    return group_history[f.block * ((machine.launch->threads + 127) / 128) + f.thread / 128];
+}
+
 inline void end_thread() {
     const ThreadWork &work = running_work();
     if (!work.products.empty())
         finding("a thread ends, and nobody has waited for the products of line %d of the text", work.products[0].line);
-    else if (work.done != group_history[running_index() / 128].size())
-        finding("a thread ends with %u products, and its warpgroup has %zu", work.done, group_history[running_index() / 128].size());
+}
+
+// Of blocks that have ended.
+inline void end_hopper() {
+    for (size_t i = 0; i < thread_work.size(); i++) {
+        const size_t all = history_of(machine.fibers[i]).size();
+        if (thread_work[i].done != all) finding("a thread has %u products, and its warpgroup has %zu", thread_work[i].done, all);
+    }
 }
 
 inline uint32_t shared_address_of(const void *at, int line) {
@@ -223,7 +233,7 @@ inline Pending *pending_of(ThreadWork &work, const float *acc) {
 inline bool is_same_product(const Fiber *warp, const ThreadWork *work, size_t i) {
     const size_t number = work[0].done + i;
     const GroupProduct &first = work[0].products[i];
-    std::vector<GroupProduct> &history = group_history[static_cast<size_t>(warp - machine.fibers.data()) / 128];
+    std::vector<GroupProduct> &history = history_of(*warp);
     if (history.size() == number) history.push_back(first);
     for (unsigned lane = 0; lane < 32; lane++) {
         const GroupProduct &p = work[lane].products[i], &all = history[number];

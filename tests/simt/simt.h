@@ -477,6 +477,7 @@ inline void run_blocks(unsigned first, unsigned count) {
         for (unsigned b = 0; b < count && !moved && !done; b++)
             if (!is_done(b) && !(absent > 0 && machine.blocks[b].in[SPINNING] > 0)) report_stuck(b);
     }
+    end_hopper();
     for (Block &b : machine.blocks) {
         if (b.mapped != nullptr) munmap(b.mapped, b.mapped_bytes);
         b.mapped = nullptr;
