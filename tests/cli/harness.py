@@ -23,6 +23,13 @@ stack:
   - mlp: {d_ff: 48, experts: {count: 4}}
   - attention: {n_heads: 2, window: 8}
 """
+ONE_MLP = """\
+mossc: 1
+name: one
+vocab_size: 256
+d_model: 32
+stack: [mlp: {d_ff: 48}]
+"""  # compiled in no time; for what shows in the code of linear layers
 WRONG = TINY.replace("d_ff", "dff")
 
 

@@ -18,16 +18,10 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import TINY, WRONG, run_tests  # noqa: E402
+from harness import ONE_MLP, TINY, WRONG, run_tests  # noqa: E402
 
 COMMANDS = ["check", "info", "run", "eval", "logits", "bench", "init", "pack", "explain", "limits", "ir", "asm", "schema", "targets"]
 PASSES = ["route-fusion", "scan-fusion", "elementwise-fusion", "weights", "plan", "schedule"]
-ONE_MLP = """mossc: 1
-name: one
-vocab_size: 256
-d_model: 32
-stack: [mlp: {d_ff: 48}]
-"""  # for what shows in the code of linear layers
 TOKENS = "72, 101 108\n108,111 32 119 111 114 108 100 33\n"
 
 
