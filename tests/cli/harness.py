@@ -31,6 +31,8 @@ d_model: 32
 stack: [mlp: {d_ff: 48}]
 """  # compiled in no time; for what shows in the code of linear layers
 WRONG = TINY.replace("d_ff", "dff")
+TOKENS = "72, 101 108\n108,111 32 119 111 114 108 100 33\n"
+PASSES = ["route-fusion", "scan-fusion", "elementwise-fusion", "weights", "plan", "schedule"]
 
 
 SKIPPED = 77  # the exit status that CTest counts as skipped
@@ -119,6 +121,13 @@ def write_safetensors(path, header, data):
 def processor_seconds():
     """Of this process and all that it has waited for."""
     return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+
+
+def tiny(m):
+    """A spec and weights for it."""
+    spec = m.file("tiny.yaml", TINY)
+    m.run("init", spec, "--seed", 7, "-o", "w.safetensors")
+    return spec, "w.safetensors"
 
 
 def run_tests(names, defaults=None, share_kernels=False):
