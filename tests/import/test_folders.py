@@ -655,7 +655,7 @@ def test_verify_reads_every_number_back(m):
         if dtype not in ("stored", "q4"):
             continue
         names = [t["name"] for t in m.json("info", f"{out}/model.safetensors", "--tensors", "--json")["tensors"]]
-        for i, name in enumerate(names):
+        for i, name in enumerate(names[:: 1 if dtype == "stored" else 4]):  # a tensor in q4 is five in a row
             undo = damaged(m, f"{out}/model.safetensors", name, 7919 * i)
             error = m.error("import", "mistral-a", "-o", out, "--verify", *options)
             assert f"tensor '{name.removesuffix('.q8').removesuffix('.q4').rpartition('.')[0]}" in error and ("checkpoint makes" in error or "finite" in error), (name, error)
