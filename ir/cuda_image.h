@@ -18,6 +18,7 @@ typedef struct RtCudaLaunch {
     char entry[RT_CUDA_NAME]; /* "block_k7", or "block_k7_1": the second part of a phase that takes several launches */
     uint32_t phase; /* of PgProgram.steps[PG_BLOCK] */
     uint32_t shared; /* bytes of dynamic shared memory */
+    uint32_t threads; /* of a block */
     uint32_t count, E, k; /* PgCount and what it takes */
     uint32_t per_tile, fixed, surplus;
 } RtCudaLaunch;
@@ -25,7 +26,7 @@ typedef struct RtCudaLaunch {
 typedef struct RtCudaImage {
     uint32_t magic, format, numerics;
     uint32_t spec_hash[4];
-    uint32_t threads; /* of a block, in every launch */
+    uint32_t threads; /* of a block, in every launch that does not say its own */
     uint32_t few_rows; /* most rows that rows_step takes; larger steps are launches. 0: there is no rows_step */
     uint32_t row_shared, few_shared; /* bytes of dynamic shared memory of row_step and rows_step */
     /* RtArgs.scratch, in bytes: per_row · LD + per_segment · segments + fixed */
@@ -37,7 +38,7 @@ typedef struct RtCudaImage {
     uint32_t n_ropes; /* tables are filled by the device: the entry "fill_ropes(step)", before the launches */
 } RtCudaImage; /* RtCudaLaunch[n_launches] follow */
 
-_Static_assert(sizeof(RtCudaImage) == 18 * 4 && sizeof(RtCudaLaunch) == 48, "words without padding");
+_Static_assert(sizeof(RtCudaImage) == 18 * 4 && sizeof(RtCudaLaunch) == 52, "words without padding");
 
 /* ---- what the persistent entries row_step(step, control) and rows_step(step, control) read and write. */
 

@@ -35,6 +35,7 @@ typedef struct CgCuda {
     /* what the emitter says; cg_cuda_tiles sets the tiles */
     int parts;           /* 1, unless the emitter says more */
     bool two_blocks;     /* CG_MANY: made for two blocks a multiprocessor, at most 128 registers */
+    bool warpgroups;     /* CG_MANY: blocks have CG_CUDA_WARPGROUP_THREADS threads */
     uint64_t shared;     /* bytes of shared memory that the kernel takes */
     uint64_t groups;     /* tiles = ceil(count / per_tile) · PgPhase.fixed · groups + surplus; see RtCudaLaunch */
     uint64_t per_tile, surplus;

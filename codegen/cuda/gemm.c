@@ -3,27 +3,16 @@
  *
  * The sums of a tile go to shared memory in the layout's own order, [panel][row][16]; all threads then take quads of them through
  * the epilogue of linear.c, so that what follows a linear layer stands in the text once. */
-#include "codegen/cuda/linear.h"
+#include "codegen/cuda/tiles.h"
 
 enum {
-    SLOTS = 8, /* panels of weights that a tile of many rows multiplies with: product.cuh */
+    SLOTS = CG_TILE_SLOTS,
     CHUNK = 32, /* k that come at a time */
     ROUNDED_BYTES = IR_GROUP + 2 * sizeof(float), /* of a rounded row in a chunk */
     TYPICAL_ROWS = 4096 /* of a large step: what tiles are dealt out for */
 };
 
-typedef struct Tiles {
-    const CgLinear *m;
-    CgCuda *c;
-    const PgKernel *k;
-    uint64_t slots, slots_of_tile, groups; /* of the linear layer, of a tile; tiles that have all of them */
-    int rows; /* of a tile */
-    int split; /* CG_FEW: warps that share the k of two slots */
-    int parts; /* CG_FEW: blocks that share the k of a tile */
-    int stages; /* CG_MANY */
-    bool tensor; /* by tensor cores; else float */
-    const char *type; /* of weights: "BF16" */
-} Tiles;
+typedef CgTiles Tiles;
 
 static bool by_tensor_cores(const CgLinear *m) {
     return m->c->target->tensor_cores && (ir_dtype(m->k->dtype)->mma == IR_MMA_16 || m->k->rounds);
@@ -100,12 +89,12 @@ static Tiles tiles_of(const CgLinear *m) {
 
 /* ---------------------------------------------------------------------------------------------- where a tile lies */
 
-static void print_expert(const Tiles *t) {
+void cg_tiles_expert(const CgTiles *t) {
     if (t->k->select != PG_SINGLE) cg_cu(t->c, "const u64 expert = place.expert;\n");
     if (t->k->y_layout == PG_PLANES) cg_cu(t->c, "const u64 plane = place.expert;\n");
 }
 
-static void print_place(const Tiles *t) {
+void cg_tiles_place(const CgTiles *t) {
     CgCuda *c = t->c;
     const PgKernel *k = t->k;
     if (k->select == PG_CHOSEN) {
@@ -116,12 +105,12 @@ static void print_place(const Tiles *t) {
     } else {
         cg_cu(c, "place = place_of_rows(tile%s, count_of(step, phase) * 8, ROWS, GROUPS);\n", t->parts > 1 ? " / PARTS" : "");
     }
-    print_expert(t);
+    cg_tiles_expert(t);
     cg_linear_x_plane(t->m);
 }
 
 /* The weights of the tile. */
-static void print_slots(const Tiles *t) {
+void cg_tiles_slots(const CgTiles *t) {
     const PgKernel *k = t->k;
     const char *expert = k->select == PG_SINGLE ? "" : " + expert * EXPERT_BYTES";
     cg_cu(t->c, "const Slots slots = {w%s, %s%s, place.group * SIDE, PANELS, %s};\n", expert, pg_does(k, PG_STEP_DUAL) ? "w2" : "w",
@@ -129,7 +118,7 @@ static void print_slots(const Tiles *t) {
 }
 
 /* x: the rows of the tile. */
-static void print_rows(const Tiles *t) {
+void cg_tiles_rows(const CgTiles *t) {
     const PgKernel *k = t->k;
     bool gathered = k->select == PG_CHOSEN && k->x_layout == PG_ROWS;
     cg_cu(t->c, "const %s rows = {%s, %s, %s, place.row, place.count%s};\n", k->rounds ? "RoundedRows" : "Rows",
@@ -165,7 +154,7 @@ static void print_quad(const Tiles *t, const char *sum, const char *slot) {
         cg_cu(t->c, "float4 %s = sums[%s * %s * 4 + in_slot];\n", sum, slot, t->split > 0 ? "place.count" : "ROWS");
 }
 
-static void print_epilogue(const Tiles *t) {
+void cg_tiles_epilogue(const CgTiles *t) {
     CgCuda *c = t->c;
     const char *rows = t->split > 0 ? "place.count" : "ROWS"; /* a constant where it can be: it divides */
     cg_cu(c,
@@ -182,7 +171,7 @@ static void print_epilogue(const Tiles *t) {
     cg_cu(c, "}\n");
 }
 
-static void print_constants(const Tiles *t) {
+void cg_tiles_constants(const CgTiles *t) {
     uint64_t side = t->slots_of_tile / (pg_does(t->k, PG_STEP_DUAL) ? 2 : 1);
     cg_cu(t->c, "enum { K = %lld, PANELS = %llu, GROUPS = %llu, SIDE = %llu, ROWS = %d", (long long)t->k->K,
           (unsigned long long)pg_panels(t->k->O), (unsigned long long)t->groups, (unsigned long long)side, t->rows);
@@ -197,22 +186,26 @@ static void print_constants(const Tiles *t) {
  * little else than the sums. */
 void cg_linear_tiles(const CgLinear *m) {
     CgCuda *c = m->c;
+    if (cg_linear_by_warpgroups(m)) {
+        cg_linear_warpgroups(m);
+        return;
+    }
     Tiles t = tiles_of(m);
     uint64_t sums = t.split > 0 ? cg_cuda_few_bytes(c->target) : SLOTS * (uint64_t)t.rows * 64,
              stages = (uint64_t)t.stages * stage_bytes(&t);
     /* chosen experts take a few registers more than that leaves, and so do FAST, and two matrices with rounded rows */
     bool more = m->k->select == PG_CHOSEN || c->target->fast || (m->k->rounds && pg_does(m->k, PG_STEP_DUAL));
     c->two_blocks = t.split == 0 && t.tensor && !more;
-    print_constants(&t);
+    cg_tiles_constants(&t);
     cg_cuda_shared(c, "float4", "sums", stages > sums ? stages : sums);
     cg_cuda_tiles_of(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups * (uint64_t)(t.parts > 1 ? t.parts : 1),
                      m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
     cg_cu(c, "Place place;\n{\n");
     cg_cuda_strides(c);
     cg_linear_sources(m);
-    print_place(&t);
-    print_slots(&t);
-    print_rows(&t);
+    cg_tiles_place(&t);
+    cg_tiles_slots(&t);
+    cg_tiles_rows(&t);
     print_sums(&t);
     cg_cu(c, "}\n");
     if (t.parts > 1)
@@ -220,23 +213,23 @@ void cg_linear_tiles(const CgLinear *m) {
               "if (!share_few(sums, step->scratch, phase->tile0 + tile / PARTS * PARTS, Share{tile %% PARTS, PARTS}, place.count, "
               "SPLIT)) continue;\n");
     cg_cuda_strides(c);
-    print_expert(&t);
+    cg_tiles_expert(&t);
     cg_linear_epilogue_pointers(m);
-    print_epilogue(&t);
+    cg_tiles_epilogue(&t);
     cg_cuda_end_tiles(c);
 }
 
 void cg_linear_tiles_ahead(const CgLinear *m) {
     CgCuda *c = m->c;
     Tiles t = tiles_of(m);
-    print_constants(&t);
+    cg_tiles_constants(&t);
     cg_cuda_count_tiles(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups * (uint64_t)(t.parts > 1 ? t.parts : 1), 0);
     cg_cu(c,
           "if (first >= tiles) return tiles;\n"
           "const Place place = place_of_rows(first%s, count_of(step, phase) * 8, ROWS, GROUPS);\n",
           t.parts > 1 ? " / PARTS" : "");
     if (m->k->select != PG_SINGLE) cg_cu(c, "const u64 expert = place.expert;\n");
-    print_slots(&t);
+    cg_tiles_slots(&t);
     if (m->k->rounds)
         cg_cu(c, "announce_few_groups<%s>(slots, K, SPLIT);\nreturn tiles;\n", t.type);
     else

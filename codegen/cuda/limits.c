@@ -38,10 +38,10 @@ bool cg_cuda_compile_limits(const CgCudaTarget *target, SuText *out_image, SuDia
     CgNvrtc *nvrtc = cg_nvrtc_open(diags);
     if (nvrtc == NULL) return false;
     CgCudaTarget known = *target;
-    known.architecture = cg_nvrtc_newest(nvrtc, target->architecture);
+    known.architecture.number = cg_nvrtc_newest(nvrtc, target->architecture.number);
     SuText text = {0};
     cg_cuda_print_limits(target, &text);
-    bool same = known.architecture == target->architecture;
+    bool same = known.architecture.number == target->architecture.number;
     bool ok = cg_nvrtc_compile(nvrtc, &known, text.text, same ? CG_NVRTC_CUBIN : CG_NVRTC_PTX, out_image, NULL, diags);
     su_text_free(&text);
     cg_nvrtc_close(nvrtc);

@@ -2,6 +2,7 @@
 #include "codegen/cuda/kernels.h"
 #include "codegen/cuda/linear.h"
 #include "codegen/cuda/vmath.h"
+#include "codegen/cuda/warpgroup.h"
 #include "codegen/target.h"
 #include "ir/rope.h"
 #include "support/dmath.h"
@@ -213,7 +214,10 @@ static void print_block_entry(uint32_t index, const char *suffix, const CgCuda *
                 "%s(block_k%u%s)(const Step *step, u32 phase) {\n"
                 "    k%u%s((const P%u *)hold_phase(step, &block_table[phase]), blockIdx.x);\n"
                 "}\n\n",
-                made->two_blocks ? "ENTRY_OF_TWO" : "ENTRY", index, suffix, index, suffix, index);
+                made->warpgroups   ? "ENTRY_OF_WARPGROUPS"
+                : made->two_blocks ? "ENTRY_OF_TWO"
+                                   : "ENTRY",
+                index, suffix, index, suffix, index);
 }
 
 /* ---------------------------------------------------------------------------------------------- the program */
@@ -462,6 +466,7 @@ static void plan_launches(Printing *p, SuArena *arena) {
             RtCudaLaunch *launch = &p->plan.launches[n++];
             *launch = (RtCudaLaunch){.phase = i,
                                      .shared = CG_CUDA_HELD + (uint32_t)made->shared,
+                                     .threads = made->warpgroups ? CG_CUDA_WARPGROUP_THREADS : (uint32_t)p->target->threads,
                                      .count = phase->count,
                                      .E = phase->E,
                                      .k = phase->k,
@@ -528,6 +533,7 @@ void cg_cuda_print_prelude(const CgCudaTarget *target, SuText *out) {
                 SHARED_TILES);
     cg_cuda_print_vmath(out);
     su_text_add(out, "%s\n%s\n%s\n%s\n%s\n", cg_cuda_prelude, cg_cuda_product, cg_cuda_blocks, cg_cuda_rounded, cg_cuda_pick);
+    if (target->warpgroups) cg_cuda_print_warpgroups(out);
 }
 
 CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *program, SuArena *arena, SuText *out) {

@@ -66,7 +66,7 @@ static bool covers(const Value *a, const Value *b) {
 static bool same(const Value *a, const Value *b) { return covers(a, b) && covers(b, a); }
 
 static bool multiplies_words(const Plan *p, const PgKernel *k) {
-    return k->kind == PG_LINEAR && k->mode == PG_BLOCK && p->target->tensor_cores && !k->rounds &&
+    return k->kind == PG_LINEAR && k->mode == PG_BLOCK && p->target->tensor_cores && !p->target->warpgroups && !k->rounds &&
            ir_dtype(k->dtype)->mma == IR_MMA_16 && k->K % CHUNK == 0;
 }
 

@@ -171,7 +171,7 @@ static MossError launch_phase(RtCuda *gpu, uint32_t index, const RtCudaGraph *si
     uint32_t phase = launch->phase;
     void *params[] = {&step, &phase};
     RT_CUDA_TRY(gpu, launch, gpu->code.functions[index], blocks_of(gpu, index, size->rows, size->segments, size->n_out_rows), 1, 1,
-                gpu->code.image.threads, 1, 1, launch->shared, gpu->stream, params, NULL);
+                launch->threads, 1, 1, launch->shared, gpu->stream, params, NULL);
     return (MossError){.code = MOSS_OK};
 }
 

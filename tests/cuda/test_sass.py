@@ -2,7 +2,8 @@
 
     MOSSC_NVDISASM=… python3 tests/cuda/test_sass.py build/release/tests/simt/test_nvrtc [SPEC]
 
-SPEC: the name of one in specs/, in bf16 and f16 for sm_80 and sm_90, with and without --fast. Without it: mamba-130m in bf16 for sm_90, both.
+SPEC: the name of one in specs/, in bf16 and f16 for sm_80, sm_90 and sm_90a, with and without --fast. Without it: mamba-130m in bf16 for
+sm_90 and sm_90a.
 """
 import argparse
 import pathlib
@@ -15,25 +16,34 @@ SPECS = pathlib.Path(__file__).resolve().parents[2] / "specs"
 LARGE = 32  # products in a turn of a kernel with large tiles
 # The most instructions and register moves for a product, of x as words in whole chunks.
 INSTRUCTIONS, MOVES = 4.0, 0.1
+LARGE_OF_WARPGROUPS = 8  # each of them 64 x ROWS x 16, not 16 x 8 x 16
+INSTRUCTIONS_OF_WARPGROUPS, MOVES_OF_WARPGROUPS = 24.0, 1.0  # a product takes the tensor cores 32 cycles of 64 rows
 
 
-def faults(found):
+def large_tiles(found, warpgroups):
+    kernels = [(f.name, f.count()) for f in found if f.name.startswith("block_k")]
+    if warpgroups:
+        return [(name, c) for name, c in kernels if c["warpgroups"] >= LARGE_OF_WARPGROUPS]
+    return [(name, c) for name, c in kernels if c["products"] >= LARGE and not c["warpgroups"]]
+
+
+def faults(found, warpgroups):
     """What is beyond the limits. No load may have to look at its address to know its space."""
+    instructions, moves = (INSTRUCTIONS_OF_WARPGROUPS, MOVES_OF_WARPGROUPS) if warpgroups else (INSTRUCTIONS, MOVES)
     for f in found:
         if f.count()["generic"]:
             yield f"{f.name}: {f.count()['generic']} loads, stores or atomics whose space is not known"
-    tiles = [f for f in found if f.name.startswith("block_k") and f.count()["products"] >= LARGE]
+    tiles = large_tiles(found, warpgroups)
     if not tiles:
-        yield f"no kernel has a loop with {LARGE} products"
-    for f in tiles:
-        c = f.count()
-        if c["loop"] > INSTRUCTIONS * c["products"] or c["moves"] > MOVES * c["products"]:
-            yield f"{f.name}: {c['loop']} instructions and {c['moves']} moves for {c['products']} products"
+        yield "no kernel has a loop with many products"
+    for name, c in tiles:
+        if c["loop"] > instructions * c["products"] or c["moves"] > moves * c["products"]:
+            yield f"{name}: {c['loop']} instructions and {c['moves']} moves for {c['products']} products"
 
 
-def worst(found):
+def worst(found, warpgroups):
     """Of all large tiles: the most instructions and moves for a product."""
-    counts = [c for c in (f.count() for f in found if f.name.startswith("block_k")) if c["products"] >= LARGE]
+    counts = [c for _, c in large_tiles(found, warpgroups)]
     most = [max((c[key] / c["products"] for c in counts), default=0) for key in ("loop", "moves")]
     return f"{len(counts)} kernels, at most {most[0]:.2f} instructions and {most[1]:.2f} moves for a product"
 
@@ -45,7 +55,7 @@ def main():
     options = parser.parse_args()
     nvdisasm, bad = sass.find_nvdisasm(), 0
     wide = options.spec is not None
-    for target in ("cuda:sm_80", "cuda:sm_90") if wide else ("cuda:sm_90",):
+    for target in ("cuda:sm_80", "cuda:sm_90", "cuda:sm_90a") if wide else ("cuda:sm_90", "cuda:sm_90a"):
         for dtype in ("bf16", "f16") if wide else ("bf16",):
             for fast in (False, True):
                 spec, setting = options.spec or "mamba-130m", f"weights.dtype={dtype}"
@@ -54,8 +64,8 @@ def main():
                 if found is None:
                     print("skipped: there is no NVRTC or no nvdisasm here")
                     return sass.SKIPPED
-                wrong = list(faults(found))
-                print(spec, dtype, "fast" if fast else "", target, worst(found), *(f"\n  FAILED: {w}" for w in wrong))
+                wrong = list(faults(found, target.endswith("a")))
+                print(spec, dtype, "fast" if fast else "", target, worst(found, target.endswith("a")), *(f"\n  FAILED: {w}" for w in wrong))
                 bad += len(wrong)
     return bad > 0
 

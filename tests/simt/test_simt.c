@@ -92,7 +92,7 @@ static void launch(SimtLaunch *l, RtArgs *args, const char *what) {
     l->n_watched = WATCHED;
     l->step = args;
     l->blocks = rig->blocks;
-    l->threads = 256;
+    if (l->threads == 0) l->threads = rig->c->code.plan.image.threads;
     l->order = rig->order;
     l->finding = rig->finding;
     l->finding_bytes = sizeof rig->finding;
@@ -150,7 +150,7 @@ static void launch_all(RtArgs *args) {
         const PgPhase *phase = &rig->c->program->steps[PG_BLOCK].phases[plan->launches[i].phase];
         char what[160];
         snprintf(what, sizeof what, "phase '%s', %s", phase->name, plan->launches[i].entry);
-        launch(&(SimtLaunch){.run = rig->code->many, .number = i, .shared = plan->launches[i].shared}, args, what);
+        launch(&(SimtLaunch){.run = rig->code->many, .number = i, .threads = plan->launches[i].threads, .shared = plan->launches[i].shared}, args, what);
     }
 }
 
