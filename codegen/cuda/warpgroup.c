@@ -121,7 +121,39 @@ static void print_fetching(const CgTiles *t) {
              "for (u32 tile = first; tile < tiles; tile += gridDim.x) {\nPlace place;\n");
     cg_tiles_place(t);
     print_words(t);
-    cg_cu(c, "fetch_pieces(ring, words, word_plane, place.count, CHUNKS * WORDS);\n}\nreturn tiles;\n}\nMORE_REGISTERS(MULTIPLYING_REGISTERS);\n");
+    cg_cu(c, "fetch_pieces(ring, words, word_plane, place.count, CHUNKS * WORDS);\n}\nreturn "
+             "tiles;\n}\nMORE_REGISTERS(MULTIPLYING_REGISTERS);\n");
+}
+
+/* What is added to the sums comes from memory, QUADS_AHEAD quads at once: no other block of the multiprocessor works while one waits. */
+static void print_epilogue(const CgTiles *t) {
+    enum { QUADS_AHEAD = 4 };
+    CgCuda *c = t->c;
+    const bool addend = pg_does(t->k, PG_STEP_ADDEND), residual = pg_does(t->k, PG_STEP_RESIDUAL);
+    CgLinear own = *t->m;
+    CgTiles ahead = *t;
+    if (!addend && !residual) {
+        cg_tiles_epilogue(t);
+        return;
+    }
+    own.ahead = true;
+    ahead.m = &own;
+    cg_cu(c,
+          "enum { QUADS_AHEAD = %d };\nfor (u32 begin = threadIdx.x; begin < SIDE * ROWS * 4; begin += QUADS_AHEAD * THREADS) {\n",
+          QUADS_AHEAD);
+    if (addend) cg_cu(c, "float4 addends[QUADS_AHEAD];\n");
+    if (residual) cg_cu(c, "float4 residuals[QUADS_AHEAD];\n");
+    cg_cu(c, "#pragma unroll\nfor (u32 turn = 0; turn < QUADS_AHEAD; turn++) {\nconst u32 i = begin + turn * THREADS;\n");
+    cg_tiles_quad_place(t);
+    cg_cu(c, "const u64 at = (panel * %s + row) * 16 + 4 * q;\n", cg_cuda_stride(t->k->y_layout));
+    if (addend) cg_cu(c, "addends[turn] = *quad(addend + at);\n");
+    if (residual) cg_cu(c, "residuals[turn] = *quad(residual + at);\n");
+    cg_cu(c, "}\n#pragma unroll\nfor (u32 turn = 0; turn < QUADS_AHEAD; turn++) {\nconst u32 i = begin + turn * THREADS;\n");
+    cg_tiles_quad_place(t);
+    if (addend) cg_cu(c, "const float4 addend_ahead = addends[turn];\n");
+    if (residual) cg_cu(c, "const float4 residual_ahead = residuals[turn];\n");
+    cg_tiles_quad(&ahead);
+    cg_cu(c, "}\n}\n");
 }
 
 static void print_products_part(const CgTiles *t) {
@@ -146,7 +178,7 @@ static void print_products_part(const CgTiles *t) {
              "product.put(sums);\n}\nBARRIER_OF(TILE_BARRIER, MULTIPLIERS);\n");
     cg_tiles_expert(t);
     cg_linear_epilogue_pointers(t->m);
-    cg_tiles_epilogue(t);
+    print_epilogue(t);
     cg_cuda_end_tiles(c);
 }
 
