@@ -140,21 +140,32 @@ static void print_quad(const Tiles *t, const char *sum, const char *slot) {
         cg_cu(t->c, "float4 %s = sums[%s * %s * 4 + in_slot];\n", sum, slot, t->split > 0 ? "place.count" : "ROWS");
 }
 
-void cg_tiles_epilogue(const CgTiles *t) {
-    CgCuda *c = t->c;
-    const char *rows = t->split > 0 ? "place.count" : "ROWS"; /* a constant where it can be: it divides */
-    cg_cu(c,
-          "for (u32 i = threadIdx.x; i < SIDE * %s * 4; i += THREADS) {\n"
+static const char *rows_of_sums(const Tiles *t) {
+    return t->split > 0 ? "place.count" : "ROWS"; /* a constant where it can be: it divides */
+}
+
+void cg_tiles_quad_place(const CgTiles *t) {
+    const char *rows = rows_of_sums(t);
+    cg_cu(t->c,
           "const u32 q = i %% 4, r = i / 4 %% %s, side = i / 4 / %s, in_slot = swizzled(r, q);\n"
           "const u64 panel = place.group * SIDE + side, row = place.row + r;\n"
           "if (panel >= PANELS) break;\n",
-          rows, rows, rows);
-    if (t->split == 0) cg_cu(c, "if (r >= place.count) continue;\n");
+          rows, rows);
+    if (t->split == 0) cg_cu(t->c, "if (r >= place.count) continue;\n");
+}
+
+void cg_tiles_quad(const CgTiles *t) {
     print_quad(t, "sum", pg_does(t->k, PG_STEP_DUAL) ? "2 * side" : "side");
     if (pg_does(t->k, PG_STEP_DUAL)) print_quad(t, "sum2", "(2 * side + 1)");
     cg_linear_value(t->m);
     cg_linear_store(t->m);
-    cg_cu(c, "}\n");
+}
+
+void cg_tiles_epilogue(const CgTiles *t) {
+    cg_cu(t->c, "for (u32 i = threadIdx.x; i < SIDE * %s * 4; i += THREADS) {\n", rows_of_sums(t));
+    cg_tiles_quad_place(t);
+    cg_tiles_quad(t);
+    cg_cu(t->c, "}\n");
 }
 
 void cg_tiles_constants(const CgTiles *t) {

@@ -97,8 +97,8 @@ static void print_step(const CgLinear *m, const PgEpilogueStep *step) {
     case PG_STEP_ACT: cg_cu(c, "v = EACH4(%s, v);\n", cg_cuda_act((PgActivation)step->act)); return;
     case PG_STEP_BIAS2: cg_cu(c, "sum2 = add4(sum2, quad(bias2 + %s * 16)[q]);\n", of_expert); return;
     case PG_STEP_DUAL: cg_cu(c, "v = mul4(v, sum2);\n"); return;
-    case PG_STEP_ADDEND: cg_cu(c, "v = add4(v, *quad(addend + at));\n"); return;
-    case PG_STEP_RESIDUAL: cg_cu(c, "v = add4(v, *quad(residual + at));\n"); return;
+    case PG_STEP_ADDEND: cg_cu(c, "v = add4(v, %s);\n", m->ahead ? "addend_ahead" : "*quad(addend + at)"); return;
+    case PG_STEP_RESIDUAL: cg_cu(c, "v = add4(v, %s);\n", m->ahead ? "residual_ahead" : "*quad(residual + at)"); return;
     case PG_STEP_OUT_SCALE:
     case PG_STEP_SCALE: cg_cu(c, "v = mul4(v, splat4(%s));\n", cg_cuda_float(step->scale, number)); return;
     case PG_STEP_LOGITS:

@@ -9,6 +9,7 @@ typedef struct CgLinear {
     const PgKernel *k;
     CgProduct product; /* of one row, or eight */
     bool hoisted;      /* x goes to shared memory once a call, not once a tile */
+    bool ahead;        /* of an addend and a residual this quad is known: `addend_ahead` and `residual_ahead` */
 } CgLinear;
 
 /* Prints pointers to what is multiplied: x with its norm, the weights, and which rows and experts there are. */

@@ -27,7 +27,11 @@ void cg_tiles_expert(const CgTiles *t);
 /* Prints `slots` and `rows` of the place: the operands must be known. */
 void cg_tiles_slots(const CgTiles *t);
 void cg_tiles_rows(const CgTiles *t);
-/* Prints how `sums` of the place become y, by all THREADS. */
+/* Prints, in a loop over quads `i` of the tile: panel, row and q of the quad, and that the loop ends, or goes on, where there is none; then
+ * how its sums become y. */
+void cg_tiles_quad_place(const CgTiles *t);
+void cg_tiles_quad(const CgTiles *t);
+/* Prints the loop: how `sums` of the place become y, by THREADS. */
 void cg_tiles_epilogue(const CgTiles *t);
 
 /* warpgroup.c: CG_MANY with 16-bit weights where the target has warpgroups, if the shape fits. Prints all, in two parts. */

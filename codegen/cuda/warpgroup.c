@@ -21,6 +21,7 @@ enum {
     MOST_ROWS = 256,
     LEAST_ROWS = 64,
     MOST_STAGES = 6,
+    QUADS_AT_ONCE = 4, /* of the sums, that a thread takes through the epilogue */
     TYPICAL_ROWS = 8192 /* of a large step: CG_CUDA_MAX_ROWS */
 };
 
@@ -113,15 +114,54 @@ static void print_words_part(const CgTiles *t) {
 
 /* ---------------------------------------------------------------------------------------------- products */
 
-static void print_fetching(const CgTiles *t) {
-    CgCuda *c = t->c;
-    cg_cu(c, "if (threadIdx.x >= MULTIPLIERS) {\n"
-             "FEWER_REGISTERS(FETCHING_REGISTERS);\n"
-             "if (threadIdx.x > MULTIPLIERS) return tiles;\n"
-             "for (u32 tile = first; tile < tiles; tile += gridDim.x) {\nPlace place;\n");
+static void open_tiles(const CgTiles *t) {
+    cg_cu(t->c, "for (u32 tile = first; tile < tiles; tile += gridDim.x) {\nPlace place;\n");
     cg_tiles_place(t);
+}
+
+static void print_fetching(const CgTiles *t) {
+    cg_cu(t->c, "if (threadIdx.x == MULTIPLIERS) {\n");
+    open_tiles(t);
     print_words(t);
-    cg_cu(c, "fetch_pieces(ring, words, word_plane, place.count, CHUNKS * WORDS);\n}\nreturn tiles;\n}\nMORE_REGISTERS(MULTIPLYING_REGISTERS);\n");
+    cg_cu(t->c, "fetch_pieces(ring, words, word_plane, place.count, CHUNKS * WORDS);\n}\n}\n");
+}
+
+/* What is added to the sums comes from memory, QUADS quads at once: few other warps work while one waits. */
+static void print_epilogue(const CgTiles *t) {
+    CgCuda *c = t->c;
+    const bool addend = pg_does(t->k, PG_STEP_ADDEND), residual = pg_does(t->k, PG_STEP_RESIDUAL);
+    static const char turns[] = "#pragma unroll\nfor (u32 turn = 0; turn < QUADS; turn++) {\n"
+                                "const u32 i = begin + turn * FINISHERS;\nif (i >= SIDE * ROWS * 4) break;\n";
+    CgLinear own = *t->m;
+    CgTiles ahead = *t;
+    own.ahead = true;
+    ahead.m = &own;
+    cg_cu(c, "for (u32 begin = threadIdx.x - FIRST_FINISHER; begin < SIDE * ROWS * 4; begin += QUADS * FINISHERS) {\n");
+    if (addend) cg_cu(c, "float4 addends[QUADS];\n");
+    if (residual) cg_cu(c, "float4 residuals[QUADS];\n");
+    if (addend || residual) {
+        cg_cu(c, "%s", turns);
+        cg_tiles_quad_place(t);
+        cg_cu(c, "const u64 at = (panel * %s + row) * 16 + 4 * q;\n", cg_cuda_stride(t->k->y_layout));
+        if (addend) cg_cu(c, "addends[turn] = *quad(addend + at);\n");
+        if (residual) cg_cu(c, "residuals[turn] = *quad(residual + at);\n");
+        cg_cu(c, "}\n");
+    }
+    cg_cu(c, "%s", turns);
+    cg_tiles_quad_place(t);
+    if (addend) cg_cu(c, "const float4 addend_ahead = addends[turn];\n");
+    if (residual) cg_cu(c, "const float4 residual_ahead = residuals[turn];\n");
+    cg_tiles_quad(&ahead);
+    cg_cu(c, "}\n}\n");
+}
+
+static void print_finishing(const CgTiles *t) {
+    cg_cu(t->c, "if (threadIdx.x >= FIRST_FINISHER) {\n");
+    open_tiles(t);
+    cg_linear_epilogue_pointers(t->m);
+    cg_cu(t->c, "BARRIER_OF(SUMS_ARE_READ, SHARERS);\nBARRIER_OF(SUMS_ARE_THERE, SHARERS);\n");
+    print_epilogue(t);
+    cg_cu(t->c, "}\n}\n");
 }
 
 static void print_products_part(const CgTiles *t) {
@@ -129,24 +169,22 @@ static void print_products_part(const CgTiles *t) {
     const PgKernel *k = t->k;
     c->warpgroups = true;
     cg_tiles_constants(t);
-    cg_cu(c, "enum { WORDS = %d, CHUNKS = %llu, STAGES = %d };\ntypedef WarpgroupTile<%s, K, ROWS, %s, STAGES> Tile;\n",
-          words_of(t), (unsigned long long)chunks_of(k), t->stages, t->type, cg_cuda_truth(c->target->fast));
+    cg_cu(c, "enum { WORDS = %d, CHUNKS = %llu, STAGES = %d, QUADS = %d };\ntypedef WarpgroupTile<%s, K, ROWS, %s, STAGES> Tile;\n",
+          words_of(t), (unsigned long long)chunks_of(k), t->stages, QUADS_AT_ONCE, t->type, cg_cuda_truth(c->target->fast));
     cg_cuda_shared(c, "float4", "sums", sums_bytes(t));
     cg_cuda_shared(c, "u8", "pieces", ATOM_BYTES + (uint64_t)t->stages * ((uint64_t)t->rows * ROW_BYTES + BARRIERS_BYTES));
     cg_cuda_count_tiles(c, (uint64_t)t->rows / PG_ROW_BLOCK, t->groups, k->select == PG_CHOSEN ? (uint64_t)k->E * t->groups : 0);
     cg_cuda_strides(c);
     cg_linear_sources(t->m);
-    cg_cu(c, "Tile::Pieces ring;\nring.begin(pieces);\n");
+    cg_cu(c, "Tile::Pieces ring;\nring.begin(pieces);\n"
+             "if (threadIdx.x >= MULTIPLIERS) {\nFEWER_REGISTERS(FINISHING_REGISTERS);\n");
     print_fetching(t);
-    cg_cu(c, "for (u32 tile = first; tile < tiles; tile += gridDim.x) {\nPlace place;\n{\n");
-    cg_tiles_place(t);
+    print_finishing(t);
+    cg_cu(c, "return tiles;\n}\nMORE_REGISTERS(MULTIPLYING_REGISTERS);\n");
+    open_tiles(t);
     cg_tiles_slots(t);
-    cg_cu(c, "Tile product;\nproduct.multiply(ring, slots);\n"
-             "BARRIER_OF(TILE_BARRIER, MULTIPLIERS); /* the sums before are read */\n"
-             "product.put(sums);\n}\nBARRIER_OF(TILE_BARRIER, MULTIPLIERS);\n");
-    cg_tiles_expert(t);
-    cg_linear_epilogue_pointers(t->m);
-    cg_tiles_epilogue(t);
+    cg_cu(c, "Tile product;\nproduct.multiply(ring, slots);\nBARRIER_OF(SUMS_ARE_READ, SHARERS);\n"
+             "product.put(sums);\nBARRIER_OF(SUMS_ARE_THERE, SHARERS);\n");
     cg_cuda_end_tiles(c);
 }
 

@@ -10,13 +10,17 @@
  * of lane t the product's k are 2 t, 2 t + 1 and 2 t + 8, 2 t + 9.
  *
  * A block has SLOTS slots and ROWS rows. Two warpgroups multiply, a slot a warp: weights come straight from memory to the registers of the
- * left operand, 64 k ahead. A thread of a third warpgroup fetches pieces of words into a ring of places in shared memory, also those of the next tile while
- * the sums of this one go through the epilogue. Each place has two barriers: `full` when its bytes are there, `empty` when all
- * eight warps are done with it. */
+ * left operand, 64 k ahead. Of a third one a thread fetches pieces of words into a ring of places in shared memory, and three warps take
+ * the sums of a tile through the epilogue while the next one is multiplied. Each place has two barriers: `full` when its bytes are
+ * there, `empty` when all eight warps are done with it. */
 
-enum { WORDS_K = 64, PIECE_UNITS = WORDS_K / 8 /* of 16 bytes in a row */, MULTIPLIERS = 2 * WARPGROUP, TILE_BARRIER = 1 };
+enum { WORDS_K = 64, PIECE_UNITS = WORDS_K / 8 /* of 16 bytes in a row */ };
+/* Threads of a block: those that multiply come first, then the warp of the one that fetches. */
+enum { MULTIPLIERS = 2 * WARPGROUP, FIRST_FINISHER = MULTIPLIERS + 32, FINISHERS = WARPGROUP_THREADS - FIRST_FINISHER };
+/* Barriers between those that multiply and those that finish. */
+enum { SUMS_ARE_READ = 1, SUMS_ARE_THERE = 2, SHARERS = MULTIPLIERS + FINISHERS };
 /* Registers a thread: a block begins with 168, which the 65536 of a multiprocessor give 384 threads; the sums alone are 128. */
-enum { FETCHING_REGISTERS = 40, MULTIPLYING_REGISTERS = 232 };
+enum { FINISHING_REGISTERS = 88, MULTIPLYING_REGISTERS = 208 };
 
 /* ---------------------------------------------------------------------------------------------- x as words */
 
@@ -161,15 +165,15 @@ template <class W, u32 K, u32 ROWS, bool FAST, u32 STAGES> struct WarpgroupTile 
         for (u32 i = 0; i < ROWS / 2; i++) WGMMA_SUM(acc[i]);
     }
 
-    /* sums[slot][ROWS][4], lines swizzled. */
+    /* sums[slot][ROWS][4], lines swizzled, which eight rows on are as here. */
     METHOD void put(float4 *sums) const {
-        const u32 q = quad_of_lane(), half = threadIdx.x / 16 % 2;
+        const u32 row = threadIdx.x % 4 * 2, q = quad_of_lane(), half = threadIdx.x / 16 % 2;
         float4 *slot = sums + threadIdx.x / 32 * (ROWS * 4);
+        float2 *even = (float2 *)&slot[swizzled(row, q)] + half, *odd = (float2 *)&slot[swizzled(row + 1, q)] + half;
 #pragma unroll
         for (u32 j = 0; j < ROWS / 8; j++) {
-            const u32 row = 8 * j + threadIdx.x % 4 * 2;
-            ((float2 *)&slot[swizzled(row, q)])[half] = make_float2(acc[4 * j], acc[4 * j + 2]);
-            ((float2 *)&slot[swizzled(row + 1, q)])[half] = make_float2(acc[4 * j + 1], acc[4 * j + 3]);
+            even[8 * 4 * 2 * j] = make_float2(acc[4 * j], acc[4 * j + 2]);
+            odd[8 * 4 * 2 * j] = make_float2(acc[4 * j + 1], acc[4 * j + 3]);
         }
     }
 };

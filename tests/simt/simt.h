@@ -411,8 +411,8 @@ inline bool pass_named_barrier(unsigned block) {
         for (unsigned t = 0; t < threads; t++) {
             if (f[t].state != AT_NAMED_BARRIER || f[t].barrier != barrier) continue;
             count++;
-            if (f[t].members == members && f[t].line == f[first].line) continue;
-            finding("threads wait at one barrier in two ways: lines %d and %d of the text", f[first].line, f[t].line);
+            if (f[t].members == members) continue;
+            finding("threads wait at one barrier for different numbers: lines %d and %d of the text", f[first].line, f[t].line);
             return false;
         }
         if (count != members) continue;

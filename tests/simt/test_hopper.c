@@ -112,7 +112,7 @@ static const Mistake mistakes[] = {
     {"a barrier of half of the block",
      OPERANDS "if (t < 64) BARRIER_OF(1, 64);\nif (t >= 64) BARRIER_OF(2, 64);\natomicAdd(out, 1u);\n", NULL, true, 0},
     {"a barrier for more than come", OPERANDS "if (t < 64) BARRIER_OF(1, 96);\n", "64 at a barrier of some", false, 0},
-    {"a barrier of two sizes", OPERANDS "if (t < 64) BARRIER_OF(1, 128);\nif (t >= 64) BARRIER_OF(1, 64);\n", "in two ways", false,
+    {"a barrier of two sizes", OPERANDS "if (t < 64) BARRIER_OF(1, 128);\nif (t >= 64) BARRIER_OF(1, 64);\n", "different numbers", false,
      0},
 };
 
