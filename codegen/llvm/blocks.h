@@ -17,6 +17,9 @@ CgScales cg_group_scales(CgEmit *e, IrDtype dtype, CgValue group, const CgScales
  * Σ q·p; p_sum: Σ p, an f32 that is an integer. */
 CgValue cg_q4_sums(CgEmit *e, CgValue group, const CgScales *shared, CgValue n, CgValue p_sum);
 
+/* An ivec of pairs of bf16 as floats: out[0] of the low halves, which are of the earlier k, out[1] of the high ones. (dtypes.c) */
+void cg_bf16_halves(CgEmit *e, CgValue pairs, CgValue out[2]);
+
 /* Writes the weights of group `g` (i64) of a panel of K inputs to `out` as floats [32][16]. */
 void cg_widen_group(CgEmit *e, IrDtype dtype, int64_t K, CgValue panel, CgValue g, CgValue out);
 

@@ -15,13 +15,14 @@ static CgValue collect_f32(CgEmit *e, CgValue address, unsigned count) {
 /* ---- floats of 16 bits: 16 outputs at a pair of k, the earlier one in the low half */
 
 /* bf16 is the upper half of a float. */
-static void load_bf16(CgEmit *e, CgValue address, CgValue *out) {
-    CgValue pairs = cg_load_ivec(e, address);
+void cg_bf16_halves(CgEmit *e, CgValue pairs, CgValue out[2]) {
     CgValue low = LLVMBuildShl(e->builder, pairs, cg_ivec(e, 16), "");
     CgValue high = LLVMBuildAnd(e->builder, pairs, cg_ivec(e, (int32_t)0xffff0000u), "");
     out[0] = LLVMBuildBitCast(e->builder, low, e->vec, "");
     out[1] = LLVMBuildBitCast(e->builder, high, e->vec, "");
 }
+
+static void load_bf16(CgEmit *e, CgValue address, CgValue *out) { cg_bf16_halves(e, cg_load_ivec(e, address), out); }
 
 static CgValue half_to_float(CgEmit *e, CgValue lanes) {
     LLVMTypeRef shorts = LLVMVectorType(e->i16, LLVMGetVectorSize(e->vec));

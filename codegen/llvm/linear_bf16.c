@@ -9,6 +9,7 @@
  *
  * With tiles (codegen/llvm/tiles.h) a product takes a whole group; one in which K ends is copied first, with zeros behind it. */
 #include "codegen/llvm/arranged.h"
+#include "codegen/llvm/blocks.h"
 #include "codegen/llvm/linear.h"
 #include "codegen/llvm/tiles.h"
 #include "support/diag.h"
@@ -50,18 +51,14 @@ static CgValue as_bf16(CgEmit *e, CgValue v, unsigned elements) {
     return LLVMBuildBitCast(e->builder, v, LLVMVectorType(LLVMBFloatTypeInContext(e->context), elements), "");
 }
 
-static CgValue upper(CgEmit *e, CgValue pairs) {
-    CgValue bits = LLVMBuildAnd(e->builder, pairs, cg_ivec(e, (int32_t)0xffff0000u), "");
-    return LLVMBuildBitCast(e->builder, bits, e->vec, "");
-}
-
-static CgValue lower(CgEmit *e, CgValue pairs) {
-    return LLVMBuildBitCast(e->builder, LLVMBuildShl(e->builder, pairs, cg_ivec(e, 16), ""), e->vec, "");
-}
-
 /* sum + w1·x1, then + w0·x0, in every lane; w and x: ivecs of pairs. */
 static CgValue add_pair(CgEmit *e, CgValue sum, CgValue w, CgValue x) {
-    if (e->target->bf16_in_ir) return cg_fma(e, lower(e, w), lower(e, x), cg_fma(e, upper(e, w), upper(e, x), sum));
+    if (e->target->bf16_in_ir) {
+        CgValue weights[2], inputs[2];
+        cg_bf16_halves(e, w, weights);
+        cg_bf16_halves(e, x, inputs);
+        return cg_fma(e, weights[0], inputs[0], cg_fma(e, weights[1], inputs[1], sum));
+    }
     CgValue args[3] = {sum, as_bf16(e, w, 2 * PG_LANES), as_bf16(e, x, 2 * PG_LANES)};
     return cg_intrinsic(e, "llvm.x86.avx512bf16.dpbf16ps.512", NULL, 0, args, 3);
 }

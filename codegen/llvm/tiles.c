@@ -1,6 +1,6 @@
 #include "codegen/llvm/tiles.h"
 
-#include "support/diag.h"
+#include "codegen/llvm/blocks.h"
 
 enum { A = CG_TILE_SUMS, B, REGISTERS, CONFIG_BYTES = 64, LINE = 64 };
 
@@ -65,12 +65,6 @@ static CgValue add_bytes(CgEmit *e, CgValue sum, CgValue x, CgValue w) {
     return sum;
 }
 
-static CgValue half_of(CgEmit *e, CgValue pairs, unsigned i) {
-    CgValue bits = i == 0 ? LLVMBuildShl(e->builder, pairs, cg_ivec(e, 16), "")
-                          : LLVMBuildAnd(e->builder, pairs, cg_ivec(e, (int32_t)0xffff0000u), "");
-    return LLVMBuildBitCast(e->builder, bits, e->vec, "");
-}
-
 static CgValue line_of(CgEmit *e, CgValue address, CgValue line) {
     return cg_load_ivec(e, cg_at(e, address, cg_imul_n(e, line, LINE)));
 }
@@ -83,14 +77,16 @@ static void multiply_in_ir(CgEmit *e, unsigned c, const CgTilePair *pair) {
     CgLoop line = cg_for_n(e, lines_of_b(e));
     CgValue sum[2] = {cg_carry(e, &line, zero), cg_carry(e, &line, zero)}; /* of bf16 those of even k and of odd ones */
     CgValue x = cg_splat(e, cg_load_i32(e, cg_at(e, a, cg_imul_n(e, line.index, 4)))), w = line_of(e, pair->b, line.index);
-    for (unsigned i = 0; i < 2; i++) {
-        CgValue more = sum[i];
-        if (is_bf16(e))
-            more = cg_fma(e, half_of(e, x, i), half_of(e, w, i), more);
-        else if (i == 0)
-            more = add_bytes(e, more, x, w);
-        cg_next(&line, sum[i], more);
+    CgValue more[2] = {sum[0], sum[1]};
+    if (is_bf16(e)) {
+        CgValue inputs[2], weights[2];
+        cg_bf16_halves(e, x, inputs);
+        cg_bf16_halves(e, w, weights);
+        for (unsigned i = 0; i < 2; i++) more[i] = cg_fma(e, inputs[i], weights[i], sum[i]);
+    } else {
+        more[0] = add_bytes(e, sum[0], x, w);
     }
+    for (unsigned i = 0; i < 2; i++) cg_next(&line, sum[i], more[i]);
     cg_end_for(e, &line);
     CgValue v = cg_after(&line, sum[0]);
     if (is_bf16(e)) {

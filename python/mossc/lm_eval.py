@@ -25,6 +25,7 @@ from lm_eval.api.registry import register_model
 from tqdm import tqdm
 
 import mossc
+from mossc.logprobs import log_probabilities
 from mossc.spec import find
 
 PIECE = 256  # tokens whose logits are held at once
@@ -35,11 +36,8 @@ NEVER = 1 << 30  # tokens of a context, of a model without a bound
 def log_likelihood(logits: np.ndarray, targets: typing.Sequence[int]) -> tuple[float, bool]:
     """logits float32 [n, vocab_size], one row before each of targets [n]: the sum of natural logarithms of their probabilities, in float64,
     and whether each is the most probable."""
-    rows, ids = logits.astype(np.float64), np.asarray(targets)
-    most = rows.max(axis=1)
-    chosen = rows[np.arange(len(ids)), ids]
-    total = chosen - most - np.log(np.exp(rows - most[:, None]).sum(axis=1))
-    return float(total.sum()), bool((logits.argmax(axis=1) == ids).all())
+    ids = np.asarray(targets)
+    return float(log_probabilities(logits, ids).sum()), bool((logits.argmax(axis=1) == ids).all())
 
 
 def common(a: typing.Sequence[int], b: typing.Sequence[int]) -> int:

@@ -51,6 +51,16 @@ class TensorInfo:
     per_expert: bool  # the leading dimension counts the block's experts
 
 
+#: Keys of a block for what stands before and behind it; a share has its own.
+ENDS = ("input_scale", "output_scale", "out_norm")
+
+
+def word_of(entry: dict) -> str:
+    """The key that says what an entry of a resolved stack is: a kind, `parallel` or `share`."""
+    (word,) = (key for key in entry if key != "name")
+    return word
+
+
 def _scalar(value: typing.Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 

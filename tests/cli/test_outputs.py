@@ -13,12 +13,9 @@ import sys
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import TINY, Skipped, run_tests  # noqa: E402
+from harness import ONE_MLP, TINY, Skipped, run_tests  # noqa: E402
 
 WARNS = TINY.replace("{d_ff: 48, experts: {count: 4}}", "{d_ff: 48, experts: {count: 4}, router: {top_k: 1}}")
-
-
-ONE_MLP = "mossc: 1\nname: one\nvocab_size: 256\nd_model: 32\nstack: [mlp: {d_ff: 48}]\n"  # compiled in no time
 
 
 def tiny(m, text=TINY):

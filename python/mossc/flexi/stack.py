@@ -5,11 +5,7 @@ import copy
 import json
 import typing
 
-from mossc.spec import Spec, TensorInfo
-
-#: What a share never takes from the other block.
-_ITS_OWN = ("input_scale", "output_scale", "out_norm")
-
+from mossc.spec import ENDS, Spec, TensorInfo, word_of
 
 class Stack:
     """A spec, taken apart."""
@@ -27,7 +23,7 @@ class Stack:
 
     def kind(self, i: int) -> str:
         """"ssm", "mlp", …, "parallel", "share"."""
-        return next(key for key in self.entries[i] if key != "name")
+        return word_of(self.entries[i])
 
     def body(self, i: int) -> dict:
         """The map of its kind."""
@@ -36,7 +32,7 @@ class Stack:
 
     def signature(self, i: int) -> str:
         """Equal where one block could be a share of the other: of one kind, with every key the same that a share inherits."""
-        body = {key: value for key, value in self.body(i).items() if key not in _ITS_OWN}
+        body = {key: value for key, value in self.body(i).items() if key not in ENDS}
         return json.dumps([self.kind(i), body], sort_keys=True)
 
     def can_be_shared(self, i: int) -> bool:

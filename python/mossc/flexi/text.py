@@ -9,6 +9,7 @@ import typing
 import numpy as np
 
 from mossc.errors import MosscError
+from mossc.logprobs import log_probabilities
 from mossc.model import Model
 
 Progress = typing.Callable[[str, int, int], None]  # what, done, of how many
@@ -48,13 +49,6 @@ def _pieces(windows: typing.Sequence[typing.Sequence[int]], size: int) -> typing
             yield w, first, list(window[first:first + size])
 
 
-def _scores(logits: np.ndarray, targets: np.ndarray) -> float:
-    """Sum of the negative logarithms of the targets' probabilities. logits: float32 [n, V]; targets: int [n]."""
-    wide = logits.astype(np.float64)
-    most = wide.max(1)
-    return float((most + np.log(np.exp(wide - most[:, None]).sum(1)) - wide[np.arange(len(targets)), targets]).sum())
-
-
 def bits_per_byte(model: Model, text: Text, what: str, progress: Progress) -> tuple[float, float]:
     """(bits per byte, tokens per second as prompts). The text's windows are sequences of their own."""
     total, done, seconds, state = 0.0, 0, 0.0, None
@@ -64,7 +58,7 @@ def bits_per_byte(model: Model, text: Text, what: str, progress: Progress) -> tu
         logits = model.logits(piece, state)
         seconds += time.perf_counter() - start
         targets = np.asarray(text.windows[w][first + 1:first + 1 + len(piece)])
-        total += _scores(logits[:len(targets)], targets)
+        total -= float(log_probabilities(logits[:len(targets)], targets).sum())
         done += len(targets)
         progress(what, done, text.tokens)
     return total / math.log(2) / text.bytes, done / seconds

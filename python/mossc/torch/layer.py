@@ -5,22 +5,14 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from mossc.spec import ENDS, TensorInfo, word_of
+
 from .blocks import KINDS, Context, Kind, State
-from mossc import TensorInfo
 from .functions import layer as layer_norm
 from .functions import rms
 from .rounding import Rounding
 from .tree import held, hold
 from .weights import Weights
-
-ENDS = ("input_scale", "output_scale", "out_norm")
-WRAPPERS = ("name",)
-
-
-def word_of(entry: dict) -> str:
-    """The key that says what an entry of a resolved stack is: a kind, `parallel` or `share`."""
-    (word,) = (key for key in entry if key not in WRAPPERS)
-    return word
 
 
 @dataclass

@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mossc.rounding import round_weights
+from mossc.rounding import GROUP, round_weights
 
 from .quant_search import q4_numbers
 
-GROUP = 32
 NARROW = {"bf16": torch.bfloat16, "f16": torch.float16}
 BLOCKS = ("q8", "q4")
 

@@ -9,7 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-GROUP, OVER, LANES, REFITS, WINDOW_S, WINDOW_T, SMALL_S, ROUNDS = 32, 8, 16, 2, 8, 8, 4, 2
+from mossc.rounding import GROUP
+
+OVER, LANES, REFITS, WINDOW_S, WINDOW_T, SMALL_S, ROUNDS = 8, 16, 2, 8, 8, 4, 2
 MOST, SCALE_MOST = 15, 63
 ROUNDING = 1.5 * 2.0**23
 TINY_SHARE = 2.0**-18

@@ -14,6 +14,7 @@ from torch.distributed.checkpoint import state_dict as whole
 import mossc
 from mossc.files import replace, sweep_below
 from mossc.imports import WEIGHTS
+from mossc.spec import word_of
 from mossc.torch import MosscCache, MosscConfig, MosscForCausalLM
 
 from . import optimizer as optimizers
@@ -154,11 +155,11 @@ class Run:
 
 def _words(entry: dict):
     """The kinds in an entry of a resolved stack."""
-    for word, value in entry.items():
-        if word == "parallel":
-            yield from (kind for branch in value for kind in _words(branch))
-        elif word != "name":
-            yield word
+    word = word_of(entry)
+    if word == "parallel":
+        yield from map(word_of, entry[word])
+    else:
+        yield word
 
 
 class Stop:
