@@ -2,7 +2,7 @@
 
     python tests/python/extra/test_explore.py --mossc build/release/mossc [--seconds S] [--workers N] [NAME...]
 
---seconds: how long workers on PostgreSQL are killed at random (default 20; 600 in `./dev test python --all`).
+--seconds: how long workers on PostgreSQL are killed at random (default 8; 600 in `./dev test python --all`).
 """
 import contextlib
 import csv
@@ -25,12 +25,16 @@ try:
 except ImportError:
     optuna = None
 else:
+    import forked
     import postgres
     import slurm
 
+    import mossc.explore.work  # noqa: F401: the commands load it
+    from mossc.explore.__main__ import main
+
     optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-OPTIONS = {"seconds": 20, "workers": 8}
+OPTIONS = {"seconds": 8, "workers": 8}
 
 BASE = """\
 mossc: 1
@@ -84,22 +88,23 @@ class Explore:
         return {**self.m.environment(), "PYTHONPATH": os.environ["PYTHONPATH"], "RUNS": str(self.runs), "OMP_NUM_THREADS": "1", "MOSSC_PROGRAM": str(self.m.program),
                 "MOSSC_LOCK_DIR": str(self.m.directory), **more}
 
+    def arguments(self, name, *arguments, study="s"):
+        return [name, *map(str, arguments), "--storage", self.storage, "--study", study]
+
     def command(self, name, *arguments, study="s"):
-        return [sys.executable, "-m", "mossc.explore", name, *map(str, arguments), "--storage", self.storage, "--study", study]
+        return [sys.executable, "-m", "mossc.explore", *self.arguments(name, *arguments, study=study)]
 
     def run(self, name, *arguments, status=0, study="s", **more):
-        done = subprocess.run(self.command(name, *arguments, study=study), cwd=self.m.directory, env=self.environment(**more), capture_output=True, text=True,
-                              timeout=900)
-        assert done.returncode == status, (name, done.returncode, done.stdout[-1000:], done.stderr[-3000:])
-        return done.stdout if status == 0 else done.stderr
+        ended, out, said = forked.run(main, self.arguments(name, *arguments, study=study), self.m.directory, self.environment(**more), 900)
+        assert ended == status, (name, ended, out[-1000:], said[-3000:])
+        return out if status == 0 else said
 
     def json(self, name, *arguments, **more):
         return json.loads(self.run(name, *arguments, "--json", **more))
 
     def start(self, *arguments, study="s", **more):
         with open(self.m.directory / "workers.log", "a") as log:
-            process = subprocess.Popen(self.command("work", *arguments, study=study), cwd=self.m.directory, env=self.environment(**more), stdin=subprocess.DEVNULL,
-                                       stdout=log, stderr=log)
+            process = forked.Forked(main, self.arguments("work", *arguments, study=study), self.m.directory, self.environment(**more), log, log)
         self.workers.append(process)
         return process
 

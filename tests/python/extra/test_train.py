@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 
+import forked
 from torch_common import ROOT, TINY, MosscConfig, MosscForCausalLM, mossc, np, run_tests, torch
 from safetensors.torch import load_file
 
 from mossc import files
 from mossc.train import data
+from mossc.train.__main__ import main
 from mossc.train.evaluate import nats_of
 
 TOKENIZER = ROOT / "tests/tokenizer/models/qwen2-a/tokenizer.json"
@@ -36,9 +38,14 @@ def environment():
 
 
 def train(m, *arguments, processes=1, status=0):
-    done = subprocess.run(command(*arguments, processes=processes), cwd=m.directory, env=environment(), capture_output=True, text=True, timeout=300)
-    assert done.returncode == status, f"{arguments} ended with {done.returncode}:\n{done.stderr[-3000:]}"
-    return done.stderr
+    """What it said. One process is a copy of this one; several are started by torchrun."""
+    if processes == 1:
+        ended, _, said = forked.run(main, arguments, m.directory, environment(), 600)
+    else:
+        done = subprocess.run(command(*arguments, processes=processes), cwd=m.directory, env=environment(), capture_output=True, text=True, timeout=600)
+        ended, said = done.returncode, done.stderr
+    assert ended == status, f"{arguments} ended with {ended}:\n{said[-3000:]}"
+    return said
 
 
 def prepare(m, spec):
@@ -69,7 +76,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(m):
     train(m, *SMALL, "-o", "whole", "--steps", 12)
     arguments = (*SMALL, "-o", "killed", "--steps", 12, "--save-steps", 2)
     process = subprocess.Popen(command(*arguments), cwd=m.directory, env=environment(), stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not (m.directory / "killed/run.pt").exists() and time.monotonic() < until:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -151,7 +158,7 @@ def test_a_signal_saves_and_stops(m):
         if line.startswith("step"):
             break
     process.send_signal(signal.SIGTERM)
-    rest = process.communicate(timeout=120)[1]
+    rest = process.communicate(timeout=300)[1]
     assert process.returncode == 143 and "saved" in rest, (process.returncode, rest)
     assert (m.directory / "run/run.pt").exists()
 
@@ -163,7 +170,7 @@ def test_a_signal_ends_the_tokenizing(m):
     while not list((m.directory / "run").glob("tokens/*")) and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[1]
+    said = process.communicate(timeout=300)[1]
     assert process.returncode == 130 and "step" not in said and "Traceback" not in said, (process.returncode, said)
 
 
