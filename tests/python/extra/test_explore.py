@@ -137,7 +137,7 @@ def rows_of(path):
         return list(csv.DictReader(file))
 
 
-def until(what, seconds=60, shown=lambda: ""):
+def until(what, seconds=200, shown=lambda: ""):
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, ("in vain for", seconds, shown())
@@ -228,7 +228,7 @@ def test_nothing_that_a_killed_worker_began_goes_on(m):
         pid = int(explore.runs.read_text())
         worker.kill()
         worker.wait()
-        until(lambda: not pathlib.Path(f"/proc/{pid}").exists(), 10)
+        until(lambda: not pathlib.Path(f"/proc/{pid}").exists(), 100)
 
 
 def test_a_worker_that_is_told_to_stop_gives_its_trial_back(m):
@@ -238,7 +238,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_trial_back(m):
         until(lambda: [trial for trial in explore.study().get_trials() if trial.state == TrialState.RUNNING and trial.user_attrs.get("owner")], shown=explore.log)
         time.sleep(0.5)
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(timeout=30) == 130
+        assert worker.wait(timeout=200) == 130
         (trial,) = [trial for trial in explore.study().get_trials() if "owner" in trial.user_attrs]
         assert trial.state == TrialState.WAITING and trial.user_attrs["owner"] is None and trial.user_attrs["attempts"] == 0
 
