@@ -127,7 +127,8 @@ typedef struct CliOption {
                  "tell gdb or perf the names of kernels and the lines of the spec they come from (docs/profiling.md)")
 #define CLI_OPTION_DEVICE(Type)                                                                                                    \
     CLI_ROW_TEXT(Type, device, "device", 0, "DEVICE", false,                                                                       \
-                 "where the model runs: cpu (the default), cuda or cuda:N, the N-th NVIDIA GPU (docs/cuda.md)")
+                 "where the model runs: cpu (the default), cuda or cuda:N, the N-th NVIDIA GPU; cuda:sm_90a: with the code of that target "    \
+                 "(docs/cuda.md)")
 #define CLI_OPTION_FAST(Type)                                                                                                      \
     CLI_ROW_FLAG(                                                                                                                  \
         Type, fast, "fast",                                                                                                        \

@@ -9,7 +9,7 @@ enum { N_KINDS = sizeof kinds / sizeof kinds[0], MOST_ORDINAL = 1023 };
 
 const DrDeviceKind *dr_device_kind(int index) { return index < N_KINDS ? kinds[index] : NULL; }
 
-/* "NAME" or "NAME:N" of this kind. */
+/* "NAME" or "NAME:N" of this kind, or with ":CODE" behind it. */
 static bool is_named(const DrDeviceKind *kind, const char *device, int *out_ordinal) {
     size_t size = strlen(kind->name);
     *out_ordinal = 0;
@@ -18,9 +18,11 @@ static bool is_named(const DrDeviceKind *kind, const char *device, int *out_ordi
     if (!kind->numbered || device[size] != ':') return false;
     char *end;
     const char *digits = device + size + 1;
+    if (kind->is_code && kind->is_code(digits)) return true;
     long n = strtol(digits, &end, 10);
     *out_ordinal = (int)n;
-    return end != digits && *end == '\0' && n >= 0 && n <= MOST_ORDINAL;
+    bool whole = *end == '\0' || (*end == ':' && kind->is_code && kind->is_code(end + 1));
+    return end != digits && whole && n >= 0 && n <= MOST_ORDINAL;
 }
 
 static const DrDeviceKind *find_kind(const char *device, int *out_ordinal) {
@@ -51,7 +53,8 @@ static bool build_device_unguarded(DrBuild *build, const DrBuildOptions *options
     int ordinal;
     const DrDeviceKind *kind = find_kind(options->device, &ordinal);
     if (!kind) {
-        return su_error(&build->diags, (SuSpan){0}, "use cpu, cuda, or cuda:N with the GPU's number from 0", "unknown device '%s'",
+        return su_error(&build->diags, (SuSpan){0},
+                        "use cpu, cuda, cuda:N with the GPU's number from 0, or cuda:sm_90a for its code", "unknown device '%s'",
                         options->device);
     }
     if (!check_options(build, kind, options)) return false;

@@ -45,6 +45,8 @@ typedef struct DrArtefactKind {
 struct DrDeviceKind {
     const char *name;        /* "cpu", "cuda" */
     bool numbered;           /* NAME:N is the N-th, NAME the first */
+    /* Whether NAME:WORD and NAME:N:WORD are such devices too, with the code that WORD names ("sm_90a"). NULL: no. */
+    bool (*is_code)(const char *word);
     unsigned takes;          /* DrDeviceOptions */
     /* Whether the device of the options (target NULL), or `target`, can do what `fast` asks for; else an error. */
     bool (*check_fast)(DrBuild *build, const DrBuildOptions *options, const CgTarget *target);

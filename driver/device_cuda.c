@@ -7,10 +7,40 @@
 #include "driver/device.h"
 #include "runtime/cuda/moss_cuda.h"
 
+static bool find_code(const char *word, CgCudaTarget *out_target) {
+    SuDiags diags = {0};
+    char name[32];
+    bool whole = snprintf(name, sizeof name, "cuda:%s", word) < (int)sizeof name;
+    bool found = whole && cg_cuda_target_by_name(name, out_target, &diags);
+    su_diags_free(&diags);
+    return found;
+}
+
+static bool is_code(const char *word) {
+    CgCudaTarget target;
+    return find_code(word, &target);
+}
+
+/* The architecture with the suffix that is asked for, of the very GPU. */
+static bool take_code(DrBuild *build, const char *word, const MossCudaFacts *facts) {
+    CgCudaTarget asked;
+    if (!find_code(word, &asked)) return true; /* a number stands there */
+    if (asked.architecture.number != facts->architecture) {
+        return su_error(&build->diags, (SuSpan){0}, NULL, "code for %s does not run on %s (sm_%d)", word, facts->name,
+                        facts->architecture);
+    }
+    asked.multiprocessors = facts->multiprocessors;
+    asked.shared = facts->shared;
+    build->gpu = asked;
+    return true;
+}
+
 static bool open_gpu(DrBuild *build, int ordinal, const DrBuildOptions *options) {
     if (!dr_take_ok(build, moss_cuda_open(ordinal, &build->device))) return false;
     const MossCudaFacts *facts = moss_cuda_facts(build->device);
+    const char *word = options->device ? strrchr(options->device, ':') : NULL;
     build->gpu = cg_cuda_target_of(facts->architecture, facts->multiprocessors, facts->shared);
+    if (word && !take_code(build, word + 1, facts)) return false;
     build->gpu.fast = options->fast;
     return true;
 }
@@ -102,6 +132,7 @@ static void describe(const DrBuild *build, DrFacts *out) {
 const DrDeviceKind dr_cuda = {
     .name = "cuda",
     .numbered = true,
+    .is_code = is_code,
     .max_rows = CG_CUDA_MAX_ROWS,
     .open = open_gpu,
     .is_target = cg_cuda_is_target,

@@ -9,7 +9,8 @@
 
 /* What stands before the image in an entry. */
 typedef struct Header {
-    uint32_t form, architecture;
+    uint16_t form, suffix;
+    uint32_t architecture;
     SuDigest compiler; /* cg_nvrtc_identity */
 } Header;
 _Static_assert(sizeof(Header) == 24, "no padding");
@@ -26,8 +27,9 @@ typedef struct Compiling {
 } Compiling;
 
 static SuDigest key_of(const Compiling *c) {
-    static const char what[] = "CUDA image 1: " CG_NVRTC_OPTIONS;
-    const uint32_t facts[] = {(uint32_t)c->options->output, (uint32_t)c->target->architecture};
+    static const char what[] = "CUDA image 2: " CG_NVRTC_OPTIONS;
+    const CgCudaArchitecture architecture = c->target->architecture;
+    const uint32_t facts[] = {(uint32_t)c->options->output, (uint32_t)architecture.number, (uint32_t)architecture.suffix};
     SuDigestStream *stream = su_digest_start();
     su_digest_add(stream, what, sizeof what);
     su_digest_add(stream, facts, sizeof facts);
@@ -60,14 +62,16 @@ static bool find(Compiling *c) {
     c->out->image = (char *)payload;
     memmove(payload, payload + sizeof header, c->out->size);
     c->out->form = (CgNvrtcForm)header.form;
-    c->out->architecture = (int)header.architecture;
+    c->out->architecture = (CgCudaArchitecture){(int)header.architecture, (char)header.suffix};
     c->out->found = true;
     return true;
 }
 
 static void store(const Compiling *c) {
     const CgCudaCode *code = c->out;
-    Header header = {.form = (uint32_t)code->form, .architecture = (uint32_t)code->architecture};
+    Header header = {.form = (uint16_t)code->form,
+                     .suffix = (uint16_t)code->architecture.suffix,
+                     .architecture = (uint32_t)code->architecture.number};
     header.compiler = cg_nvrtc_identity(c->nvrtc);
     cg_cache_store(c->options->cache, &c->key, &header, sizeof header, code->image, code->size);
     cg_cache_trim(c->options->cache);
@@ -75,16 +79,23 @@ static void store(const Compiling *c) {
 
 /* ---------------------------------------------------------------------------------------------- compiling */
 
-/* What NVRTC is asked for: the target's own architecture, or the newest below it as PTX. */
+/* What NVRTC is asked for: the target's own architecture, or the newest below it as PTX, which a text for a suffix cannot become. */
+enum { FIRST_WITH_SUFFIXES = 12 }; /* CUDA 11.8 knows sm_90, and sm_90a not */
+
 static bool choose(Compiling *c) {
-    int major, minor, asked = c->target->architecture, newest = cg_nvrtc_newest(c->nvrtc, asked);
+    const CgCudaArchitecture architecture = c->target->architecture;
+    int major, minor, asked = architecture.number, newest = cg_nvrtc_newest(c->nvrtc, asked);
     CgCudaCode *code = c->out;
-    code->architecture = newest;
+    code->architecture = (CgCudaArchitecture){newest, architecture.suffix};
     code->form = c->options->output == CG_CUDA_PTX || newest != asked ? CG_NVRTC_PTX : CG_NVRTC_CUBIN;
     cg_nvrtc_version(c->nvrtc, &major, &minor);
     if (newest == 0) {
         return su_error(c->diags, (SuSpan){0}, "set MOSSC_NVRTC to an older NVRTC",
                         "NVRTC %d.%d does not support sm_%d, only newer GPUs", major, minor, asked);
+    }
+    if (architecture.suffix != '\0' && (code->form != CG_NVRTC_CUBIN || major < FIRST_WITH_SUFFIXES)) {
+        return su_error(c->diags, (SuSpan){0}, "use a newer NVRTC, or the target without its suffix",
+                        "NVRTC %d.%d cannot generate machine code for sm_%d%c", major, minor, asked, architecture.suffix);
     }
     if (c->options->output == CG_CUDA_CUBIN && code->form != CG_NVRTC_CUBIN) {
         return su_error(c->diags, (SuSpan){0}, "use a newer NVRTC, or PTX for an older GPU, which also runs on it",
@@ -110,9 +121,11 @@ static bool make(Compiling *c) {
 static bool cuda_compile_unguarded(const CgCudaTarget *target, const PgProgram *program, const CgCudaOptions *options,
                                    CgCudaCode *out, SuDiags *diags) {
     static const CgCudaOptions none = {0};
+    const CgCudaTarget portable = cg_cuda_portable_target(target);
     Compiling c = {.target = target, .options = options == NULL ? &none : options, .out = out, .diags = diags};
+    if (c.options->output == CG_CUDA_PTX) c.target = &portable;
     *out = (CgCudaCode){0};
-    out->plan = cg_cuda_print(target, program, &out->arena, &c.text);
+    out->plan = cg_cuda_print(c.target, program, &out->arena, &c.text);
     c.key = key_of(&c);
     bool cached = c.options->cache != NULL;
     if (cached) c.nvrtc = cg_nvrtc_try();

@@ -13,7 +13,7 @@
 typedef enum CgCudaOutput {
     CG_CUDA_RUNS,  /* whatever runs on the target: machine code, or PTX where the GPU is newer than the NVRTC */
     CG_CUDA_CUBIN, /* machine code */
-    CG_CUDA_PTX    /* PTX, which the drivers of later GPUs take too */
+    CG_CUDA_PTX    /* PTX, which the drivers of later GPUs take too: of the target without its suffix */
 } CgCudaOutput;
 
 typedef struct CgCudaOptions {
@@ -26,7 +26,7 @@ typedef struct CgCudaCode {
     char *image;      /* malloced; PTX ends in a NUL, which counts */
     size_t size;
     CgNvrtcForm form;
-    int architecture; /* that it was compiled for; below the target's where NVRTC knows no newer one */
+    CgCudaArchitecture architecture; /* that it was compiled for; below the target's where NVRTC knows no newer one */
     bool found;       /* in the cache */
     double seconds;   /* that NVRTC took; 0: it was not needed */
     CgCudaPlan plan;

@@ -195,12 +195,13 @@ static void free_made(Made *made) {
 /* Without --split-compile: it shares entries' functions among its pieces as it sees fit, and what row_step calls then saves registers
  * to memory at every call (16 KB of code for that in mamba-370m). */
 static Made make_for(const CgNvrtc *n, const CgCudaTarget *target, const char *text, CgNvrtcForm form, bool report) {
-    char architecture[48];
+    char architecture[48], suffix[2] = {target->architecture.suffix, '\0'};
     const char *options[4] = {architecture, CG_NVRTC_OPTIONS,
                               "--disable-warnings"}; /* a printed text has names that a case does not use */
     int count = 3;
     bool cubin = form == CG_NVRTC_CUBIN;
-    snprintf(architecture, sizeof architecture, "--gpu-architecture=%s_%d", cubin ? "sm" : "compute", target->architecture);
+    snprintf(architecture, sizeof architecture, "--gpu-architecture=%s_%d%s", cubin ? "sm" : "compute", target->architecture.number,
+             suffix);
     if (!cubin) return make(n, text, form, options, count);
     if (report) options[count++] = "--ptxas-options=-v";
     return make(n, text, form, options, count);

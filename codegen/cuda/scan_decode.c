@@ -131,10 +131,10 @@ static void print_row(const Scan *s) {
         print_move(s, "0", "0");
     }
     cg_scan_skip(s);
-    cg_cu(c, "const float v = fmaf(skip, input, %s);\n", s->experts ? "total" : "moved");
-    cg_cu(c, "%sy[at] = v", k->mode == PG_ROW ? "if (lane == 0) " : "");
-    if (k->gate) cg_cu(c, " * %s(z[at])", cg_scan_act(k));
-    cg_cu(c, ";\n");
+    if (k->mode == PG_ROW) cg_cu(c, "if (lane > 0) continue;\n");
+    cg_cu(c, "float v = fmaf(skip, input, %s);\n", s->experts ? "total" : "moved");
+    if (k->gate) cg_cu(c, "v *= %s(z[at]);\n", cg_scan_act(k));
+    cg_cuda_put(c, "", "ld", "at", "row", "panel * 16 + channel", "v");
 }
 
 void cg_scan_decode(const Scan *s) {

@@ -59,7 +59,7 @@ static const char *fault_of(const RtCudaImage *image, size_t bytes, const PgProg
 
 static const char *fault_of_launch(const RtCudaLaunch *launch, const PgProgram *program) {
     bool named = memchr(launch->entry, '\0', sizeof launch->entry) != NULL;
-    bool good = named && launch->phase < program->steps[PG_BLOCK].n_phases && launch->per_tile > 0;
+    bool good = named && launch->phase < program->steps[PG_BLOCK].n_phases && launch->per_tile > 0 && launch->threads > 0;
     return good ? NULL : "its launch table is corrupt";
 }
 
@@ -93,7 +93,8 @@ static MossError read_image(RtCuda *gpu, const PgProgram *program) {
 /* ---------------------------------------------------------------------------------------------- entries */
 
 /* An entry, and how many of its blocks the GPU holds at once. */
-static MossError find_entry(RtCuda *gpu, const char *name, uint32_t shared, CuFunctionRef *out_function, unsigned *out_blocks) {
+static MossError find_entry(RtCuda *gpu, const char *name, uint32_t threads, uint32_t shared, CuFunctionRef *out_function,
+                            unsigned *out_blocks) {
     int per_multiprocessor = 0;
     RT_CUDA_TRY(gpu, module_function, out_function, gpu->code.module, name);
     if (shared > gpu->facts.shared) {
@@ -101,7 +102,7 @@ static MossError find_entry(RtCuda *gpu, const char *name, uint32_t shared, CuFu
                         gpu->facts.name, gpu->facts.shared);
     }
     if (shared > STATIC_SHARED) RT_CUDA_TRY(gpu, function_set, *out_function, CU_FUNC_MAX_DYNAMIC_SHARED, (int)shared);
-    RT_CUDA_TRY(gpu, occupancy, &per_multiprocessor, *out_function, (int)gpu->code.image.threads, shared);
+    RT_CUDA_TRY(gpu, occupancy, &per_multiprocessor, *out_function, (int)threads, shared);
     if (per_multiprocessor < 1)
         return rt_error(MOSS_DEVICE, "%s cannot run kernel %s: not one of its blocks fits on a multiprocessor", gpu->facts.name,
                         name);
@@ -117,7 +118,7 @@ static MossError find_launches(RtCuda *gpu) {
     if (!code->functions || !code->resident) return rt_error(MOSS_NO_MEMORY, "cannot allocate memory for the launch table");
     for (uint32_t i = 0; i < code->image.n_launches; i++) {
         const RtCudaLaunch *launch = &code->launches[i];
-        MossError error = find_entry(gpu, launch->entry, launch->shared, &code->functions[i], &code->resident[i]);
+        MossError error = find_entry(gpu, launch->entry, launch->threads, launch->shared, &code->functions[i], &code->resident[i]);
         if (error.code != MOSS_OK) return error;
     }
     return (MossError){.code = MOSS_OK};
@@ -126,14 +127,17 @@ static MossError find_launches(RtCuda *gpu) {
 static MossError find_entries(RtCuda *gpu) {
     RtCudaCode *code = &gpu->code;
     unsigned blocks;
+    uint32_t threads = code->image.threads;
     MossError error = find_launches(gpu);
     code->row.shared = code->image.row_shared;
     code->rows.shared = code->image.few_shared;
-    if (error.code == MOSS_OK) error = find_entry(gpu, "row_step", code->row.shared, &code->row.function, &code->row.blocks);
+    if (error.code == MOSS_OK)
+        error = find_entry(gpu, "row_step", threads, code->row.shared, &code->row.function, &code->row.blocks);
     if (error.code == MOSS_OK && code->image.few_rows)
-        error = find_entry(gpu, "rows_step", code->rows.shared, &code->rows.function, &code->rows.blocks);
-    if (error.code == MOSS_OK && code->image.n_ropes) error = find_entry(gpu, "fill_ropes", 0, &code->fill_ropes, &blocks);
-    if (error.code == MOSS_OK && code->image.n_arranged) error = find_entry(gpu, "arrange_weights", 0, &code->arrange, &blocks);
+        error = find_entry(gpu, "rows_step", threads, code->rows.shared, &code->rows.function, &code->rows.blocks);
+    if (error.code == MOSS_OK && code->image.n_ropes) error = find_entry(gpu, "fill_ropes", threads, 0, &code->fill_ropes, &blocks);
+    if (error.code == MOSS_OK && code->image.n_arranged)
+        error = find_entry(gpu, "arrange_weights", threads, 0, &code->arrange, &blocks);
     return error;
 }
 

@@ -57,7 +57,8 @@ static MossError reserve_values(RtCuda *gpu, const RtDeviceStep *s) {
     uint64_t scratch = rt_cuda_scratch_bytes(gpu, s->ld, s->n_segments);
     char what[96];
     snprintf(what, sizeof what, "activations of a step of %u tokens (feed fewer at once with --chunk)", s->rows);
-    MossError error = rt_cuda_grow(gpu, &gpu->arena, rt_arena_bytes(gpu->program, s->mode, s->rows), what);
+    uint64_t more = s->mode == PG_BLOCK ? gpu->code.image.arena_per_row * s->ld : 0;
+    MossError error = rt_cuda_grow(gpu, &gpu->arena, rt_arena_bytes(gpu->program, s->mode, s->rows) + more, what);
     if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &gpu->scratch, scratch, what);
     if (error.code == MOSS_OK && s->n_out_rows > 0) {
         uint64_t bytes = s->n_out_rows * gpu->program->out_stride * sizeof(float);
@@ -170,7 +171,7 @@ static MossError launch_phase(RtCuda *gpu, uint32_t index, const RtCudaGraph *si
     uint32_t phase = launch->phase;
     void *params[] = {&step, &phase};
     RT_CUDA_TRY(gpu, launch, gpu->code.functions[index], blocks_of(gpu, index, size->rows, size->segments, size->n_out_rows), 1, 1,
-                gpu->code.image.threads, 1, 1, launch->shared, gpu->stream, params, NULL);
+                launch->threads, 1, 1, launch->shared, gpu->stream, params, NULL);
     return (MossError){.code = MOSS_OK};
 }
 

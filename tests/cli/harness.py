@@ -31,6 +31,8 @@ d_model: 32
 stack: [mlp: {d_ff: 48}]
 """  # compiled in no time; for what shows in the code of linear layers
 WRONG = TINY.replace("d_ff", "dff")
+TOKENS = "72, 101 108\n108,111 32 119 111 114 108 100 33\n"
+PASSES = ["route-fusion", "scan-fusion", "elementwise-fusion", "weights", "plan", "schedule"]
 
 
 SKIPPED = 77  # the exit status that CTest counts as skipped
@@ -121,21 +123,30 @@ def processor_seconds():
     return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
 
 
+def tiny(m):
+    """A spec and weights for it."""
+    spec = m.file("tiny.yaml", TINY)
+    m.run("init", spec, "--seed", 7, "-o", "w.safetensors")
+    return spec, "w.safetensors"
+
+
 def run_tests(names, defaults=None, share_kernels=False):
-    """Runs every function test_NAME of a script, or those named on its command line, each with a Mossc in a directory of its own.
+    """Runs every function test_NAME of a script, or those named on its command line, but for those of --without, each with a Mossc in a directory of its own.
     `defaults`: integers that options of the same names may change. share_kernels: kernels that one test has compiled are there for the
     next ones, and in ctest for other scripts (environment.cmake.in), which saves most of the time of a script that is not about the cache. The exit status."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--mossc", required=True)
+    parser.add_argument("--without", action="append", default=[], metavar="NAME", help="not those whose names contain it; may be given several times")
     parser.add_argument("names", nargs="*")
     for name, value in (defaults or {}).items():
         parser.add_argument(f"--{name}", type=int, default=value)
     options = vars(parser.parse_args())
     for name in defaults or {}:
         defaults[name] = options[name]
-    wanted = options["names"]
+    wanted, unwanted = options["names"], options["without"]
     tests = [(name[5:], test) for name, test in names.items() if name.startswith("test_")]
     tests = [(name, test) for name, test in tests if not wanted or any(part in name for part in wanted)]
+    tests = [(name, test) for name, test in tests if not any(part in name for part in unwanted)]
     failed = skipped = 0
     cache = tempfile.TemporaryDirectory()
     for name, test in tests:

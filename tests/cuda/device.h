@@ -67,7 +67,6 @@ struct CuModule {
     void *library;
     int file; /* that it was loaded from */
     bool (*run)(const SimtLaunch *launch);
-    unsigned threads; /* of a block, as the text's launch bounds say */
     const EmulatedEntry *entries;
     const EmulatedGlobal *globals;
     struct CuFunction *functions;

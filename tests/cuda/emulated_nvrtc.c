@@ -99,21 +99,24 @@ static void for_each_name(const char *text, const char *mark, const char *after,
     }
 }
 
-static void for_each_entry(const char *text, void (*each)(FILE *, const char *name), FILE *out) {
+/* `wide`: of those whose blocks have more threads. */
+static void for_each_entry(const char *text, void (*each)(FILE *, const char *name), void (*wide)(FILE *, const char *name),
+                           FILE *out) {
     for_each_name(text, "ENTRY(", ")(", each, out);
     for_each_name(text, "ENTRY_OF_TWO(", ")(", each, out);
+    for_each_name(text, "ENTRY_OF_WARPGROUPS(", ")(", wide, out);
 }
 
-static void write_entry(FILE *out, const char *name) { fprintf(out, "    EMULATED_ENTRY(%s),\n", name); }
+static void write_entry(FILE *out, const char *name) { fprintf(out, "    EMULATED_ENTRY(%s, THREADS),\n", name); }
+static void write_wide_entry(FILE *out, const char *name) { fprintf(out, "    EMULATED_ENTRY(%s, WARPGROUP_THREADS),\n", name); }
 static void write_global(FILE *out, const char *name) { fprintf(out, "    EMULATED_GLOBAL(%s),\n", name); }
 
 static bool write_source(const Program *p, const char *path) {
     FILE *out = fopen(path, "w");
     if (out == NULL) return false;
     fprintf(out, "#include \"simt.h\"\n#line 1 \"%s\"\n%s\n#line 1 \"entries\"\n#include \"entries.h\"\n", p->name, p->text);
-    fprintf(out,
-            "extern \"C\" const unsigned emulated_threads = THREADS;\nextern \"C\" const EmulatedEntry emulated_entries[] = {\n");
-    for_each_entry(p->text, write_entry, out);
+    fprintf(out, "extern \"C\" const EmulatedEntry emulated_entries[] = {\n");
+    for_each_entry(p->text, write_entry, write_wide_entry, out);
     fprintf(out, "    {}};\nextern \"C\" const EmulatedGlobal emulated_globals[] = {\n");
     for_each_name(p->text, "EXPORTED u32 ", "[]", write_global, out);
     fprintf(out, "    {}};\n");
@@ -161,8 +164,8 @@ static void write_properties(FILE *log, const char *name) {
 
 /* Where the object is kept that a source becomes, to be freed: for these bytes, headers and flags. */
 static char *kept_path(const char *source) {
-    static const char *const headers[] = {MOSSC_SIMT "/simt.h", MOSSC_SIMT "/launch.h", MOSSC_EMULATED "/entries.h",
-                                          MOSSC_EMULATED "/image.h"};
+    static const char *const headers[] = {MOSSC_SIMT "/simt.h",   MOSSC_SIMT "/hopper.h",      MOSSC_SIMT "/races.h",
+                                          MOSSC_SIMT "/launch.h", MOSSC_EMULATED "/entries.h", MOSSC_EMULATED "/image.h"};
     char *key = NULL, *path = NULL, hex[SU_HEX];
     size_t bytes = 0, source_bytes = 0;
     uint8_t *text = read_file(source, &source_bytes);
@@ -210,7 +213,7 @@ static bool build(Program *p, const char *directory, FILE *log) {
     free(kept);
     uint8_t *said = read_file(said_at, &said_bytes);
     if (p->image.code != NULL)
-        for_each_entry(p->text, write_properties, log);
+        for_each_entry(p->text, write_properties, write_properties, log);
     else
         write_errors(p, said != NULL ? (char *)said : "error: no C++ compiler can be started\n", log);
     free(said);
@@ -244,8 +247,10 @@ static Result take_options(Program *p, int n, const char *const *options, FILE *
     for (int i = 0; i < n; i++) {
         char kind[8];
         if (is_accepted(options[i])) continue;
-        if (sscanf(options[i], "--gpu-architecture=%7[a-z]_%d", kind, &p->image.architecture) != 2 ||
-            !is_known(p->image.architecture)) {
+        int used = 0;
+        bool read = sscanf(options[i], "--gpu-architecture=%7[a-z]_%d%n", kind, &p->image.architecture, &used) == 2;
+        bool suffix = read && strcmp(options[i] + used, "a") == 0 && p->image.architecture >= 90;
+        if (!read || (options[i][used] != '\0' && !suffix) || !is_known(p->image.architecture)) {
             fprintf(log, "nvrtc: error: invalid value for option %s\n", options[i]);
             return BAD_OPTION;
         }

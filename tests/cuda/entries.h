@@ -17,10 +17,12 @@ template <class... P, void (*KERNEL)(P...)> struct Entry<KERNEL> {
         KERNEL(*static_cast<std::remove_cv_t<P> *>(params[I])...);
     }
     static void run(const SimtLaunch *launch) { call(launch->params, std::index_sequence_for<P...>()); }
-    static constexpr EmulatedEntry named(const char *name) { return {name, run, sizeof...(P), {sizeof(P)...}}; }
+    static constexpr EmulatedEntry named(const char *name, unsigned threads) {
+        return {name, run, threads, sizeof...(P), {sizeof(P)...}};
+    }
 };
 
 } // namespace emulated
 
-#define EMULATED_ENTRY(name) emulated::Entry<&name>::named(#name)
+#define EMULATED_ENTRY(name, threads) emulated::Entry<&name>::named(#name, threads)
 #define EMULATED_GLOBAL(name) {#name, name, sizeof name}

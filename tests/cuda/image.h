@@ -23,7 +23,7 @@ char *image_write(const Image *image, size_t *out_bytes);
 /* Its own size stands in an image. `code` of what is damaged is NULL. */
 Image image_read(const void *data);
 
-/* ---- what the shared object exports, written by entries.h: emulated_threads, emulated_entries[], emulated_globals[] (both end
+/* ---- what the shared object exports, written by entries.h: emulated_entries[], emulated_globals[] (both end
  * with an empty name), and simt_run. */
 
 enum { ENTRY_PARAMS = 8, ENTRY_PARAM_BYTES = 8 /* the largest */ };
@@ -31,6 +31,7 @@ enum { ENTRY_PARAMS = 8, ENTRY_PARAM_BYTES = 8 /* the largest */ };
 typedef struct EmulatedEntry {
     const char *name;
     void (*run)(const SimtLaunch *launch); /* by every thread; takes the parameters from launch->params */
+    unsigned threads; /* of a block at most */
     unsigned n_params;
     size_t sizes[ENTRY_PARAMS];
 } EmulatedEntry;

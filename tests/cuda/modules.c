@@ -44,7 +44,6 @@ static CuModuleRef module_new(void *library, int file) {
     *(void **)&m->run = dlsym(library, "simt_run");
     m->entries = dlsym(library, "emulated_entries");
     m->globals = dlsym(library, "emulated_globals");
-    m->threads = *(const unsigned *)dlsym(library, "emulated_threads");
     while (m->entries[n].name != NULL) n++;
     m->functions = calloc(n + 1, sizeof *m->functions);
     for (size_t i = 0; i < n; i++) m->functions[i] = (struct CuFunction){m, &m->entries[i], 48 << 10};
@@ -148,7 +147,7 @@ CuResult emulated_function_set(CuFunctionRef function, CuFunctionAttribute attri
 /* Blocks that a multiprocessor holds at once: its shared memory is a block's and a KiB more, of which each block takes one. */
 static unsigned resident_blocks(const struct CuFunction *f, unsigned threads, size_t shared) {
     size_t room = (size_t)device_most_shared() + 1024, most = room / (shared + 1024);
-    if (shared > f->most_shared || threads > f->module->threads || threads == 0) return 0;
+    if (shared > f->most_shared || threads > f->entry->threads || threads == 0) return 0;
     return most < (size_t)device.settings.blocks ? (unsigned)most : (unsigned)device.settings.blocks;
 }
 

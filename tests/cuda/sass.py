@@ -15,7 +15,7 @@ import tempfile
 
 SKIPPED = 77
 INSTRUCTION = re.compile(r"/\*([0-9a-f]+)\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)([^;]*);")
-PRODUCTS = ("HMMA", "IMMA")
+PRODUCTS = ("HMMA", "IMMA", "HGMMA")
 MOVES = ("MOV", "IMAD.MOV")
 GENERIC = ("LD", "ST", "ATOM")  # LDG, STS and so on say where
 
@@ -65,6 +65,7 @@ class Function:
             "instructions": len(self.code),
             "products": sum(i.product for i in loop),
             "loop": len(loop),
+            "warpgroups": sum(i.kind == "HGMMA" for i in loop),
             "moves": sum(i.move for i in loop),
             "generic": sum(i.generic for i in self.code),
             "local": sum(i.kind in ("LDL", "STL") for i in self.code),

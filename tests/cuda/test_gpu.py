@@ -22,6 +22,14 @@ weights: {dtype: bf16}
 defaults: {ssm: {d_state: 4}}
 stack: [ssm, mlp: {d_ff: 48}]
 """
+WIDE = """\
+mossc: 1
+name: wide
+vocab_size: 256
+d_model: 72
+weights: {dtype: bf16}
+stack: [mlp: {d_ff: 136, activation: swiglu}]
+"""
 
 
 def same_until_close(m, model, prompt, one, other, *options, close=CLOSE):
@@ -40,6 +48,21 @@ def test_greedy_text_is_that_of_the_cpu(m):
     for prompt, n in [("It was", 24), ("He said nothing, and the rain", 8)]:
         common = ["run", *MODEL, "--prompt", prompt, "-n", n, "--temp", 0, "--no-echo"]
         same_until_close(m, MODEL, prompt, m.run(*common).stdout, m.run(*common, *GPU).stdout)
+
+
+def test_logits_by_warpgroups_are_near_those_of_the_cpu(m):
+    emulate(m)
+    spec = m.file("wide.yaml", WIDE)
+    m.run("init", spec, "--seed", 5, "-o", "w.safetensors")
+    m.file("t.txt", " ".join(str(i * 37 % 256) for i in range(80)))
+    common = ["logits", spec, "-w", "w.safetensors", "--tokens", "t.txt"]
+    m.run(*common, "-o", "cpu.npy")
+    cpu, _ = m.npy("cpu.npy")
+    for device in "cuda:sm_90a", "cuda:0:sm_90a":
+        m.run(*common, "--device", device, "-o", "gpu.npy")
+        assert distance(m.npy("gpu.npy")[0], cpu) < TOLERANCE, device
+    text = m.out("asm", spec, "--target", "cuda:sm_90a")
+    assert "WarpgroupTile<BF16, K" in text and "WarpgroupTile" not in m.out("asm", spec, "--target", "cuda:sm_90")
 
 
 def test_greedy_text_in_8_and_4_bits_is_that_of_the_cpu(m):

@@ -63,6 +63,9 @@ def test_what_is_no_fit_gpu_is_told(m):
         ({"architecture": 70, "name": "Old GPU"}, "cuda", "Old GPU is not supported: expected compute capability 7.5 (Turing) or newer, got 7.0"),
         ({"newest": 70}, "cuda", "does not support sm_90, only newer GPUs"),
         ({}, "cuda:x", "unknown device 'cuda:x'"),
+        ({}, "cuda:0:x", "unknown device 'cuda:0:x'"),
+        ({"architecture": 100, "name": "New GPU"}, "cuda:sm_90a", "code for sm_90a does not run on New GPU (sm_100)"),
+        ({"newest": 89}, "cuda:0:sm_90a", "cannot generate machine code for sm_90a"),
         ({}, "gpu", "unknown device 'gpu'"),
     ]
     for settings, device, message in cases:

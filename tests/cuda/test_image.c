@@ -106,7 +106,7 @@ static void the_same_image_comes_from_the_cache(void **unused) {
     assert_true(found.found);
     assert_int_equal(made.form, CG_NVRTC_CUBIN);
     assert_int_equal(found.form, CG_NVRTC_CUBIN);
-    assert_int_equal(found.architecture, 80);
+    assert_int_equal(found.architecture.number, 80);
     assert_int_equal(found.size, made.size);
     assert_memory_equal(found.image, made.image, made.size);
     assert_memory_equal(&found.plan.image, &made.plan.image, sizeof made.plan.image);
@@ -123,6 +123,30 @@ static void target_and_form_have_entries_of_their_own(void **unused) {
     expect_found(&p, 90, CG_CUDA_PTX, false);
     expect_found(&p, 80, CG_CUDA_RUNS, false);
     expect_found(&p, 80, CG_CUDA_PTX, true);
+    place_close(&p);
+}
+
+/* Machine code of sm_90a is its own; PTX is of the target without the suffix, which later GPUs take. */
+static void suffix_is_for_machine_code(void **unused) {
+    (void)unused;
+    Place p;
+    CgCudaTarget target;
+    CgCudaCode code;
+    place_open(&p);
+    assert_true(cg_cuda_target_by_name("cuda:sm_90a", &target, &p.diags));
+    assert_true(target.warpgroups && target.architecture.suffix == 'a');
+    expect_found(&p, 90, CG_CUDA_RUNS, false);
+    CgCache *cache = cg_cache_open(p.directory, LARGE);
+    assert_true(cg_cuda_compile(&target, p.program, &(CgCudaOptions){.cache = cache}, &code, &p.diags));
+    assert_true(!code.found && code.form == CG_NVRTC_CUBIN && code.architecture.suffix == 'a');
+    cg_cuda_code_free(&code);
+    assert_true(cg_cuda_compile(&target, p.program, &(CgCudaOptions){.cache = cache}, &code, &p.diags));
+    assert_true(code.found && code.architecture.number == 90 && code.architecture.suffix == 'a');
+    cg_cuda_code_free(&code);
+    assert_true(cg_cuda_compile(&target, p.program, &(CgCudaOptions){.output = CG_CUDA_PTX}, &code, &p.diags));
+    assert_true(code.form == CG_NVRTC_PTX && code.architecture.number == 90 && code.architecture.suffix == '\0');
+    cg_cuda_code_free(&code);
+    cg_cache_close(cache);
     place_close(&p);
 }
 
@@ -196,10 +220,10 @@ static void newer_gpu_gets_ptx(void **unused) {
     place_open(&p);
     assert_true(compile(&p, FUTURE, CG_CUDA_RUNS, &code));
     assert_int_equal(code.form, CG_NVRTC_PTX);
-    assert_true(code.architecture >= 75 && code.architecture < FUTURE);
+    assert_true(code.architecture.number >= 75 && code.architecture.number < FUTURE);
     assert_int_equal(strlen(code.image), code.size - 1);
     char target[32];
-    snprintf(target, sizeof target, ".target sm_%d", code.architecture);
+    snprintf(target, sizeof target, ".target sm_%d", code.architecture.number);
     assert_non_null(strstr(code.image, target));
     cg_cuda_code_free(&code);
     place_close(&p);
@@ -226,6 +250,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_same_image_comes_from_the_cache),
         cmocka_unit_test(target_and_form_have_entries_of_their_own),
+        cmocka_unit_test(suffix_is_for_machine_code),
         cmocka_unit_test(damaged_image_is_made_again),
         cmocka_unit_test(another_nvrtcs_image_is_taken_only_without_one),
         cmocka_unit_test(newer_gpu_gets_ptx),

@@ -102,3 +102,29 @@ def bytes_tokenizer(pattern=None):
             "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
             "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None, "end_of_word_suffix": None, "fuse_unk": False,
                       "byte_fallback": False, "ignore_merges": False, "vocab": {text: i for i, text in enumerate(vocab)}, "merges": merges}}  # fmt: skip
+
+
+# A tokenizer.json, as small as one can be.
+TOKENIZER = {"added_tokens": [], "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]}, "decoder": {"type": "Fuse"}}
+
+
+def imported(m, folder, *options, out="out"):
+    """The text of the spec."""
+    m.run("import", folder, "-o", out, "--verify", *options)
+    return (m.directory / out / "spec.yaml").read_text()
+
+
+def refused(m, folder, *words, options=()):
+    """An import that must fail, say these words, and leave nothing."""
+    error = m.error("import", folder, "-o", "wrong", *options)
+    for word in words:
+        assert word in error, f"{word!r} is not in\n{error}"
+    left = [name for name in m.left() if name.startswith("wrong")]
+    assert not left, left
+    return error
+
+
+def header(path):
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(data[8 : 8 + size])

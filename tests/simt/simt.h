@@ -81,7 +81,7 @@ inline void prepare(Context &c, char *stack, size_t size, void (*entry)()) {
 }
 #endif
 
-enum State { READY, SPINNING, AT_BARRIER, AT_SHUFFLE, DONE };
+enum State { READY, SPINNING, AT_BARRIER, AT_SHUFFLE, AT_NAMED_BARRIER, DONE, STATES };
 
 // An asynchronous copy of `size` bytes, the last of them zeros.
 struct Copy {
@@ -109,13 +109,15 @@ struct Fiber {
     uint32_t given, received; // of a shuffle or a vote
     bool multiplies; // at a shuffle: it is MMA_DONE
     bool orders;     // at a shuffle: it is __syncwarp
+    int finishes;    // at a shuffle: it is WGMMA_WAIT of so many groups; -1: it is not
+    unsigned barrier, members; // at a named barrier
     unsigned groups; // of copies: committed
     std::vector<Copy> copies;
     std::vector<Product> products;
 };
 
 struct Block {
-    unsigned in[5]; // threads by state
+    unsigned in[STATES]; // threads by state
     char *shared; // its first byte
     char *mapped;
     size_t mapped_bytes;
@@ -168,11 +170,14 @@ inline void trap(int line) {
     for (;;) give_way(SPINNING, line);
 }
 
+inline void end_thread(); // hopper.h
+
 inline void run_thread() {
     machine.launch->run(machine.launch);
     Fiber *f = machine.running;
     if (!f->copies.empty()) finding("a thread ends, and nobody has waited for %zu of its copies", f->copies.size());
     if (!f->products.empty()) finding("a thread ends with products that are not done: line %d of the text", f->products[0].line);
+    end_thread();
     enter(f, DONE);
     go(f->context, machine.scheduler);
     abort();
@@ -341,6 +346,12 @@ inline bool multiply_all(Fiber *warp) {
     return true;
 }
 
+} // namespace simt
+
+#include "hopper.h"
+
+namespace simt {
+
 // ------------------------------------------------------------------------------------------------ barriers
 
 // Lets the lanes of a warp go on that have all come to the same shuffle.
@@ -358,10 +369,11 @@ inline bool exchange(Fiber *warp) {
             warp[other].received = warp[warp[other].partner].given;
         }
         if (warp[l].multiplies && !multiply_all(warp)) return false;
+        if (warp[l].finishes >= 0 && !finish_groups(warp, static_cast<unsigned>(warp[l].finishes))) return false;
         if (warp[l].orders) races::warp_barrier(machine.launch->first_block[0] + warp[l].block, warp[l].thread / 32);
         const unsigned mask = warp[l].mask;
         for (unsigned other = 0; other < 32; other++)
-            if (mask >> other & 1) warp[other].orders = false, enter(&warp[other], READY);
+            if (mask >> other & 1) warp[other].orders = false, warp[other].finishes = -1, enter(&warp[other], READY);
         return true;
     }
     return false;
@@ -387,6 +399,31 @@ inline bool pass_barrier(unsigned block) {
     return true;
 }
 
+// Lets the threads go on that have all come to the same barrier of some of the block's threads. To races.h it is one of the block.
+inline bool pass_named_barrier(unsigned block) {
+    Fiber *f = fibers_of(block);
+    const unsigned threads = machine.launch->threads;
+    if (machine.blocks[block].in[AT_NAMED_BARRIER] == 0) return false;
+    for (unsigned first = 0; first < threads; first++) {
+        unsigned count = 0;
+        if (f[first].state != AT_NAMED_BARRIER) continue;
+        const unsigned barrier = f[first].barrier, members = f[first].members;
+        for (unsigned t = 0; t < threads; t++) {
+            if (f[t].state != AT_NAMED_BARRIER || f[t].barrier != barrier) continue;
+            count++;
+            if (f[t].members == members) continue;
+            finding("threads wait at one barrier for different numbers: lines %d and %d of the text", f[first].line, f[t].line);
+            return false;
+        }
+        if (count != members) continue;
+        races::barrier(machine.launch->first_block[0] + block);
+        for (unsigned t = 0; t < threads; t++)
+            if (f[t].state == AT_NAMED_BARRIER && f[t].barrier == barrier) enter(&f[t], READY);
+        return true;
+    }
+    return false;
+}
+
 inline bool is_done(unsigned block) { return machine.blocks[block].in[DONE] == machine.launch->threads; }
 
 // One turn of a block: until its threads wait for what the block alone cannot give. Whether anything happened.
@@ -397,6 +434,7 @@ inline bool take_turn(unsigned block) {
         for (unsigned t = 0; machine.blocks[block].in[AT_SHUFFLE] > 0 && t < machine.launch->threads; t += 32)
             again = exchange(fibers_of(block) + t) || again;
         again = pass_barrier(block) || again;
+        again = pass_named_barrier(block) || again;
         moved = moved || again;
     }
     return moved;
@@ -404,12 +442,13 @@ inline bool take_turn(unsigned block) {
 
 inline void report_stuck(unsigned block) {
     const unsigned *count = machine.blocks[block].in;
-    int line[5] = {};
+    int line[STATES] = {};
     for (unsigned t = 0; t < machine.launch->threads; t++) line[fibers_of(block)[t].state] = fibers_of(block)[t].line;
     finding(
         "block %u is stuck: %u threads at a barrier (line %d of the text), %u at a shuffle (line %d), %u wait for other blocks, "
-        "%u have ended",
-        block, count[AT_BARRIER], line[AT_BARRIER], count[AT_SHUFFLE], line[AT_SHUFFLE], count[SPINNING], count[DONE]);
+        "%u at a barrier of some (line %d), %u have ended",
+        block, count[AT_BARRIER], line[AT_BARRIER], count[AT_SHUFFLE], line[AT_SHUFFLE], count[SPINNING], count[AT_NAMED_BARRIER],
+        line[AT_NAMED_BARRIER], count[DONE]);
 }
 
 // Blocks first … first + count, resident together.
@@ -417,10 +456,12 @@ inline void run_blocks(unsigned first, unsigned count) {
     const unsigned threads = machine.launch->threads;
     machine.fibers.assign(static_cast<size_t>(count) * threads, Fiber{});
     machine.blocks.assign(count, Block{});
+    begin_hopper(count, threads);
     for (size_t i = 0; i < machine.fibers.size(); i++) {
         Fiber &f = machine.fibers[i];
         f.thread = static_cast<unsigned>(i % threads);
         f.block = static_cast<unsigned>(i / threads);
+        f.finishes = -1;
         prepare(f.context, machine.stacks + i * STACK, STACK, run_thread);
     }
     for (Block &b : machine.blocks) b.in[READY] = threads;
@@ -436,6 +477,7 @@ inline void run_blocks(unsigned first, unsigned count) {
         for (unsigned b = 0; b < count && !moved && !done; b++)
             if (!is_done(b) && !(absent > 0 && machine.blocks[b].in[SPINNING] > 0)) report_stuck(b);
     }
+    end_hopper();
     for (Block &b : machine.blocks) {
         if (b.mapped != nullptr) munmap(b.mapped, b.mapped_bytes);
         b.mapped = nullptr;
@@ -469,6 +511,11 @@ inline Index block_index() { return {machine.launch->first_block[0] + machine.ru
 inline Index grid_size() { return {machine.launch->blocks}; }
 
 inline void barrier(int line) { give_way(AT_BARRIER, line); }
+inline void barrier_of(unsigned id, unsigned threads, int line) {
+    machine.running->barrier = id;
+    machine.running->members = threads;
+    give_way(AT_NAMED_BARRIER, line);
+}
 inline int vote(int line, int condition) {
     machine.running->given = condition != 0;
     give_way(AT_BARRIER, line);
@@ -616,6 +663,7 @@ inline void sync_warp(int line) {
 #define ROUNDED_PRODUCT(a, b) simt::rounded_product(a, b)
 #define PREFETCH_L2(at) static_cast<void>(*reinterpret_cast<const volatile char *>(at)) /* it lies inside of what there is */
 #define MMA_DONE() simt::multiply_now(__LINE__)
+#define MAD_WIDE(to, i, bytes, at) to = (decltype(to))((const u8 *)(at) + (u64)(i) * (bytes))
 #define PACK_BF16(pair, even, odd) pair = simt::narrow_bf16(even) | simt::narrow_bf16(odd) << 16
 #define PACK_F16(pair, even, odd) pair = simt::narrow_f16(even) | simt::narrow_f16(odd) << 16
 
@@ -655,6 +703,11 @@ static inline void ADD_RELEASE(unsigned *at, unsigned v) {
     const races::Quiet quiet;
     races::release();
     *at += v;
+}
+static inline unsigned ADD_ACQUIRE_RELEASE(unsigned *at, unsigned v) {
+    races::release();
+    races::acquire();
+    return atomicAdd(at, v);
 }
 static inline unsigned LOAD_RELAXED(const unsigned *at) {
     const races::Quiet quiet;

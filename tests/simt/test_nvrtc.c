@@ -17,6 +17,7 @@ enum { SKIPPED = 77, MAX_REGISTERS = 255, MAX_SETTINGS = 4 };
 typedef struct Usage {
     int entries, registers, shared; /* the last two: the most of an entry */
     int spills;                     /* bytes, of all */
+    int serialized;                 /* products of warpgroups that the assembler makes wait for each other */
 } Usage;
 
 /* The number before `unit` in a line of the log, as in "8 bytes spill stores"; 0 if it is not there. */
@@ -36,6 +37,7 @@ static Usage usage_of(const char *log) {
         size_t size = strcspn(log, "\n");
         u.entries += memmem(log, size, "Compiling entry function", 24) != NULL;
         u.spills += number_before(log, size, "bytes spill stores") + number_before(log, size, "bytes spill loads");
+        u.serialized += memmem(log, size, "wgmma", 5) != NULL && memmem(log, size, "serialized", 10) != NULL;
         u.registers = larger(u.registers, number_before(log, size, "registers"));
         u.shared = larger(u.shared, number_before(log, size, "bytes smem"));
         log += size + (log[size] == '\n');
@@ -48,9 +50,10 @@ static bool judge(const char *spec, const CgCudaTarget *target, const CgCudaPlan
     u->shared = larger(u->shared, larger((int)plan->image.row_shared, (int)plan->image.few_shared));
     for (uint32_t i = 0; i < plan->image.n_launches; i++) u->shared = larger(u->shared, (int)plan->launches[i].shared);
     bool fits = u->registers > 0 && u->registers <= MAX_REGISTERS && u->registers * target->threads <= 64 * 1024;
-    bool good = u->entries == wanted && u->spills == 0 && fits && u->shared <= (int)target->shared;
-    printf("%s %s: %d entries, at most %d registers and %d bytes of shared memory, %d bytes spilt%s\n", spec, target->name,
-           u->entries, u->registers, u->shared, u->spills, good ? "" : ": FAILED");
+    bool good = u->entries == wanted && u->spills == 0 && u->serialized == 0 && fits && u->shared <= (int)target->shared;
+    printf("%s %s: %d entries, at most %d registers and %d bytes of shared memory, %d bytes spilt%s%s\n", spec, target->name,
+           u->entries, u->registers, u->shared, u->spills, u->serialized > 0 ? ", products of warpgroups serialized" : "",
+           good ? "" : ": FAILED");
     return good;
 }
 

@@ -92,7 +92,7 @@ static void launch(SimtLaunch *l, RtArgs *args, const char *what) {
     l->n_watched = WATCHED;
     l->step = args;
     l->blocks = rig->blocks;
-    l->threads = 256;
+    if (l->threads == 0) l->threads = rig->c->code.plan.image.threads;
     l->order = rig->order;
     l->finding = rig->finding;
     l->finding_bytes = sizeof rig->finding;
@@ -121,6 +121,7 @@ static RtArgs guarded_args(const RtArgs *args, const PgStep *step) {
     guarded_free(&rig->arena);
     guarded_free(&rig->scratch);
     rig->arena_bytes = step->arena_per_row * args->ld + step->arena_fixed;
+    if (step == &rig->c->program->steps[PG_BLOCK]) rig->arena_bytes += image->arena_per_row * args->ld;
     rig->scratch_bytes =
         image->scratch_per_row * args->ld + (uint64_t)image->scratch_per_segment * args->n_segments + image->scratch_fixed;
     rig->arena = guarded_alloc("arena", rig->arena_bytes);
@@ -149,7 +150,7 @@ static void launch_all(RtArgs *args) {
         const PgPhase *phase = &rig->c->program->steps[PG_BLOCK].phases[plan->launches[i].phase];
         char what[160];
         snprintf(what, sizeof what, "phase '%s', %s", phase->name, plan->launches[i].entry);
-        launch(&(SimtLaunch){.run = rig->code->many, .number = i, .shared = plan->launches[i].shared}, args, what);
+        launch(&(SimtLaunch){.run = rig->code->many, .number = i, .threads = plan->launches[i].threads, .shared = plan->launches[i].shared}, args, what);
     }
 }
 
