@@ -52,7 +52,7 @@ CgScales cg_group_scales(CgEmit *e, IrDtype dtype, CgValue group, const CgScales
 CgValue cg_q4_sums(CgEmit *e, CgValue group, const CgScales *shared, CgValue n, CgValue p_sum) {
     CgValue sn = cg_imul(e, n, load_small_integers(e, cg_at_n(e, group, Q4_S)));
     CgValue mt = cg_mul(e, shared->m, load_small(e, cg_at_n(e, group, Q4_T)));
-    return cg_fma(e, mt, cg_splat(e, p_sum), cg_mul(e, shared->d, to_floats(e, sn)));
+    return cg_fma(e, mt, p_sum, cg_mul(e, shared->d, to_floats(e, sn)));
 }
 
 /* ---------------------------------------------------------------------------------------------- a group of 16 outputs */

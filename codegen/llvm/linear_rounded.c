@@ -187,7 +187,7 @@ static void add_group_to_row(const Core *c, const At *at, const CgScales *shared
     Core one = *c;
     Held held = {{NULL}};
     bool integers = c->dtype == IR_Q4 && e->target->dot_scales_integers;
-    CgValue p_sum = cg_load_f32(e, at->x.sum);
+    CgValue p_sum = cg_load_splat(e, at->x.sum);
     one.panels = 1;
     for (unsigned p = 0; p < c->panels; p++) {
         At here = {.w = {at->w[p]}, .x = at->x};
@@ -205,7 +205,7 @@ static void add_group_to_row(const Core *c, const At *at, const CgScales *shared
             CgValue base;
             CgScales s = scales_of(c, here.w[0], &shared[p], 0, &base);
             v = cg_fma(e, s.d, cg_dot_end(e, c->dtype, &dot), base);
-            if (s.m != NULL) v = cg_fma(e, s.m, cg_splat(e, p_sum), v);
+            if (s.m != NULL) v = cg_fma(e, s.m, p_sum, v);
         }
         y[p] = cg_fma(e, cg_load_splat(e, at->x.scale), v, y[p]);
     }
