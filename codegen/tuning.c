@@ -17,6 +17,9 @@ enum {
     TILE_PANELS = 3,
     MOST_SUMS = 32,
     MOST_ROW_PANELS = 12,
+    STREAM_BYTES = 32 * 1024, /* that a stream of small panels should read at least */
+    MOST_SPAN = 8,
+    MANY_TILES = 64, /* among which a few that overlap do not count */
     MOST_BYTES = 1 << 20 /* of all entries, which are some ten thousand */
 };
 
@@ -47,6 +50,15 @@ static int32_t row_panels(const CgTarget *target, const PgKernel *k) {
     return (int32_t)fitting_panels(panels, most);
 }
 
+/* Panels of q8 and q4 are so small that streams of one would end before the processor reads ahead of them. */
+static int32_t span_of(const PgKernel *k, int32_t panels) {
+    uint64_t all = pg_panels(k->O), bytes = ir_panel_bytes(k->dtype, k->K), span = (STREAM_BYTES + bytes - 1) / bytes;
+    if (!k->rounds || panels == 1) return 1;
+    if (span > MOST_SPAN) span = MOST_SPAN;
+    while (span > 1 && all % (span * (uint64_t)panels) != 0 && all < MANY_TILES * span * (uint64_t)panels) span--;
+    return (int32_t)span;
+}
+
 static bool has_tiles(const CgTarget *target, const PgKernel *k) {
     return k->kind == PG_LINEAR && pg_reads_rounded(k) && (k->rounds ? target->amx_bytes : target->amx_bf16);
 }
@@ -73,12 +85,14 @@ CgSchedule cg_schedule_default(const CgTarget *target, const PgKernel *k) {
                                             : 0,
                          .claim = ROW_CLAIM_BYTES,
                          .blocks = 1};
+        s.span = span_of(k, s.panels);
     } else {
         unsigned most = (unsigned)(k->rounds ? target->dot_block_panels : k->bf16_x ? target->bf16_panels : target->block_panels);
         s = (CgSchedule){.panels = (int32_t)fitting_panels(pg_panels(k->O), most),
                          .rows = k->rounds   ? target->dot_block_rows
                                  : k->bf16_x ? target->bf16_rows
                                              : target->block_rows,
+                         .span = 1,
                          .claim = BLOCK_CLAIM_FMAS,
                          .blocks = k->y_layout == PG_POSITIONS ? 1 : BLOCKS_OF_TILE};
     }
@@ -118,6 +132,7 @@ static void add_rows(Space *space, const PgKernel *k) {
         for (size_t a = 0; a < (fetches ? sizeof ahead / sizeof *ahead : 1); a++) {
             CgSchedule s = space->items[0];
             s.panels = (uint64_t)panels[p] > pg_panels(k->O) ? (int32_t)pg_panels(k->O) : panels[p];
+            s.span = span_of(k, s.panels);
             s.ahead = ahead[a];
             add(space, s);
         }
@@ -182,6 +197,10 @@ bool cg_may_use_tiles(const CgTarget *target) {
 void cg_schedule_words(const PgKernel *k, const CgSchedule *s, char *out, size_t size) {
     int n = snprintf(out, size, "%d panel%s", (int)s->panels, s->panels > 1 ? "s" : "");
     size_t used = n < 0 ? 0 : (size_t)n < size ? (size_t)n : size - 1;
+    if (s->span > 1) {
+        n = snprintf(out + used, size - used, " %d apart", (int)s->span);
+        used += n < 0 ? 0 : (size_t)n < size - used ? (size_t)n : size - used - 1;
+    }
     if (k->mode == PG_ROW)
         snprintf(out + used, size - used, ", %d bytes ahead, claims of %d KiB", (int)s->ahead, (int)s->claim / 1024);
     else

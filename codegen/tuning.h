@@ -14,6 +14,7 @@
 /* Zero in all kernels but PG_LINEAR; a PG_ROUTE has `ahead`. */
 struct CgSchedule {
     int32_t panels; /* weight panels side by side: as many streams */
+    int32_t span; /* PG_ROW: panels side by side lie so many apart, so that a stream goes on as long from tile to tile; else 1 */
     int32_t rows; /* of the microkernel; divides PG_ROW_BLOCK; 1 in PG_ROW */
     int32_t ahead; /* PG_ROW: bytes that every stream of weights is fetched ahead; 0: the processor sees to it */
     int32_t claim; /* bytes of weights that a claim of tiles reads at least (PG_ROW); else multiply-adds of 16 lanes at most */

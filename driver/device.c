@@ -53,7 +53,8 @@ static bool build_device_unguarded(DrBuild *build, const DrBuildOptions *options
     int ordinal;
     const DrDeviceKind *kind = find_kind(options->device, &ordinal);
     if (!kind) {
-        return su_error(&build->diags, (SuSpan){0}, "use cpu, cuda, or cuda:N with the GPU's number from 0", "unknown device '%s'",
+        return su_error(&build->diags, (SuSpan){0},
+                        "use cpu, cuda, cuda:N with the GPU's number from 0, or cuda:sm_90a for its code", "unknown device '%s'",
                         options->device);
     }
     if (!check_options(build, kind, options)) return false;

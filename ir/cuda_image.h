@@ -31,13 +31,14 @@ typedef struct RtCudaImage {
     uint32_t row_shared, few_shared; /* bytes of dynamic shared memory of row_step and rows_step */
     /* RtArgs.scratch, in bytes: per_row · LD + per_segment · segments + fixed */
     uint32_t scratch_per_row, scratch_per_segment, scratch_fixed;
+    uint32_t arena_per_row; /* RtArgs.arena, bytes for each row of LD behind what the program takes (PG_BLOCK) */
     uint32_t n_launches;
     uint32_t
         n_arranged; /* weights that the entry "arrange_weights(weights)" changes between the host's form and its own; 0: no entry */
     uint32_t n_ropes; /* tables are filled by the device: the entry "fill_ropes(step)", before the launches */
 } RtCudaImage; /* RtCudaLaunch[n_launches] follow */
 
-_Static_assert(sizeof(RtCudaImage) == 17 * 4 && sizeof(RtCudaLaunch) == 52, "words without padding");
+_Static_assert(sizeof(RtCudaImage) == 18 * 4 && sizeof(RtCudaLaunch) == 52, "words without padding");
 
 /* ---- what the persistent entries row_step(step, control) and rows_step(step, control) read and write. */
 

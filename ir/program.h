@@ -405,7 +405,7 @@ typedef struct RtArgs {
     uint64_t out_stride;
     uint64_t ld; /* LD */
     uint32_t rows, n_segments, n_out_rows;
-    uint32_t pad;
+    uint32_t prepared; /* 1: this worker has called the kernel for this phase before, and scratch is as that call left it */
 } RtArgs;
 
 /* Runs tiles [tile0, tile1) of a phase. */

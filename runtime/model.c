@@ -122,13 +122,14 @@ static bool make_buffers(MossModel *m, const PgCode *codes, const MossOptions *o
     m->codes = SU_NEW_ARRAY(&m->memory, PgCode, program->n_kernels);
     take_codes(m, codes);
     m->scratch_stride = scratch_bytes(program, codes);
-    m->n_claims = check_phases(program);
+    size_t shares = check_phases(program) * workers;
     m->rope_rates = make_rope_rates(&m->memory, program);
     m->args = su_aligned(RT_CACHE_LINE, workers * sizeof *m->args);
-    m->claims = su_aligned(RT_CACHE_LINE, m->n_claims * sizeof *m->claims);
+    m->shares = su_aligned(RT_CACHE_LINE, shares * sizeof *m->shares);
     m->scratch = rt_pages_alloc(workers * m->scratch_stride);
     m->arena = make_arena(program, options);
-    if (!m->args || !m->claims || !m->scratch.data || !m->arena.data) return false;
+    if (!m->args || !m->shares || !m->scratch.data || !m->arena.data) return false;
+    memset(m->shares, 0, shares * sizeof *m->shares);
     fill_args(m);
     return true;
 }
@@ -371,7 +372,7 @@ void moss_model_free(MossModel *model) {
     rt_pages_free(&model->logits);
     rt_pages_free(&model->hidden);
     su_free(model->args);
-    su_free(model->claims);
+    su_free(model->shares);
     su_arena_free(&model->memory);
     su_free(model);
 }

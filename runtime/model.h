@@ -21,7 +21,7 @@ typedef void RtAfterPhase(void *context, const RtRunning *running, const PgPhase
 
 struct MossModel {
     const PgProgram *program; /* the caller's */
-    MossDevice *device;       /* the caller's; NULL: the workers do the steps, and have what stands up to n_claims */
+    MossDevice *device;       /* the caller's; NULL: the workers do the steps, and have what stands up to uses */
     PgCode *codes;            /* [n_kernels] */
     RtWorkers *workers;
     RtPages weights;          /* packed: memory of our own, or a mapped file */
@@ -33,8 +33,8 @@ struct MossModel {
     float *into;              /* during moss_step_into: where logits go; else NULL */
     uint64_t scratch_stride;
     RtWorkerArgs *args;       /* [workers] */
-    RtClaims *claims;         /* [most phases of a stage] */
-    uint32_t n_claims;
+    RtShare *shares;          /* [most phases of a stage][workers] */
+    uint32_t uses;            /* of theirs, so far */
     double **rope_rates;      /* [n_ropes][dim/2]: radians a position */
     uint64_t step_number;     /* of the step being checked or run; states carry the number of their last one */
     uint32_t n_out_rows;          /* rows of logits of the last step */
@@ -50,7 +50,7 @@ struct MossModel {
     RtSegment *segments;
     int32_t *tokens, *row_segment, *out_rows, *nonfinite;
     int64_t *row_position;
-    SuArena memory; /* owns all arrays above but args and claims */
+    SuArena memory; /* owns all arrays above but args and shares */
 };
 
 /* [state_bytes], 64-aligned, zero at first: on the model's device, or here: in `pages` when large, else malloced. */

@@ -1,7 +1,7 @@
 /* One step: check what is fed, describe it to the kernels, run the phases, look for non-finite values.
  *
  * Every worker walks the same list of phases. Within a stage it claims tiles of one phase after the other and goes on when
- * there are none left; at the end of a stage all wait at a barrier, and the last one to arrive makes the counters ready for the next. */
+ * there are none left; at the end of a stage all wait at a barrier. */
 #include <string.h>
 
 #include "runtime/device.h"
@@ -10,11 +10,6 @@
 #include "support/clock.h"
 
 /* ---- the workers' part */
-
-static void reset_claims(void *context) {
-    MossModel *m = context;
-    for (uint32_t i = 0; i < m->n_claims; i++) atomic_store_explicit(&m->claims[i].next, 0, memory_order_relaxed);
-}
 
 /* Phases first .. end - 1, which are a stage, or end a step. */
 typedef struct StageEnd {
@@ -28,10 +23,11 @@ static void end_stage(void *context) {
     MossModel *m = end->running->model;
     for (uint32_t i = end->first; m->after_phase && i < end->end; i++)
         m->after_phase(m->after_phase_context, end->running, &end->running->step->phases[i]);
-    reset_claims(m);
 }
 
-static void run_phase(const RtRunning *r, const PgPhase *phase, RtClaims *claims, const RtArgs *args) {
+/* Phase i of a stage that begins with phase `first_of_stage`. */
+static void run_phase(const RtRunning *r, uint32_t i, uint32_t first_of_stage, uint32_t worker, RtArgs *args) {
+    const PgPhase *phase = &r->step->phases[i];
     const PgCode *code = &r->model->codes[phase->kernel];
     uint64_t tiles = pg_tiles(phase, code, r->rows, r->n_segments, r->n_out_rows);
     uint32_t workers = (uint32_t)rt_workers_count(r->model->workers), first, end;
@@ -40,7 +36,13 @@ static void run_phase(const RtRunning *r, const PgPhase *phase, RtClaims *claims
         if (tiles) code->run(args, phase, 0, (uint32_t)tiles);
         return;
     }
-    while (rt_claim(claims, (uint32_t)tiles, code->claim, workers, &first, &end)) code->run(args, phase, first, end);
+    RtTiles all = {.shares = &r->model->shares[(i - first_of_stage) * workers],
+                   .use = r->model->uses + first_of_stage,
+                   .total = (uint32_t)tiles,
+                   .most = code->claim,
+                   .workers = workers};
+    for (; rt_claim_tiles(&all, worker, &first, &end); args->prepared = 1) code->run(args, phase, first, end);
+    args->prepared = 0;
 }
 
 /* cos and sin of this worker's share of the rows. */
@@ -73,7 +75,7 @@ static void lap(double *since, double *sum) {
 static void work(void *context, int worker) {
     const RtRunning *r = context;
     MossModel *m = r->model;
-    const RtArgs *args = &m->args[worker].args;
+    RtArgs *args = &m->args[worker].args;
     if (m->program->n_ropes) {
         fill_ropes(r, worker);
         rt_workers_barrier(m->workers, NULL, NULL);
@@ -83,7 +85,7 @@ static void work(void *context, int worker) {
     double since = times ? su_seconds() : 0;
     for (uint32_t i = 0; i < n_phases; i++) {
         const PgPhase *phase = &r->step->phases[i];
-        run_phase(r, phase, &m->claims[i - first_of_stage], args);
+        run_phase(r, i, first_of_stage, (uint32_t)worker, args);
         if (times) lap(&since, &times[i].working);
         bool last = i + 1 == n_phases;
         /* After the last one rt_workers_run meets, off the clock. */
@@ -227,8 +229,8 @@ static MossError run_here(RtRunning *r) {
         args->n_segments = r->n_segments;
         args->n_out_rows = r->n_out_rows;
     }
-    reset_claims(m);
     rt_workers_run(m->workers, m->watch ? work_watched : work, r);
+    m->uses += r->step->n_phases;
     m->hidden_rows = m->keeps_hidden && !m->watch ? r->rows : 0;
     return (MossError){.code = MOSS_OK};
 }

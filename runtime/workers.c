@@ -265,3 +265,29 @@ bool rt_claim(RtClaims *claims, uint32_t total, uint32_t most, uint32_t workers,
     *end = total - *first < run ? total : *first + run;
     return true;
 }
+
+/* Claims `*run` of the `size` tiles of a share, from `*at` on: half of what is left, up to `most`. */
+static bool claim_of_share(RtShare *share, const RtTiles *tiles, uint32_t size, uint32_t *at, uint32_t *run) {
+    uint64_t seen = atomic_load_explicit(&share->claimed, memory_order_relaxed), claimed;
+    do {
+        *at = seen >> 32 == tiles->use ? (uint32_t)seen : 0;
+        if (*at >= size) return false;
+        *run = (size - *at) / 2 < tiles->most ? (size - *at) / 2 : tiles->most;
+        *run = *run ? *run : 1;
+        claimed = (uint64_t)tiles->use << 32 | (*at + *run);
+    } while (!atomic_compare_exchange_weak_explicit(&share->claimed, &seen, claimed, memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+bool rt_claim_tiles(const RtTiles *tiles, uint32_t worker, uint32_t *first, uint32_t *end) {
+    uint64_t total = tiles->total;
+    for (uint32_t i = 0; i < tiles->workers; i++) {
+        uint32_t owner = (worker + i) % tiles->workers, at, run;
+        uint32_t begin = (uint32_t)(total * owner / tiles->workers), stop = (uint32_t)(total * (owner + 1) / tiles->workers);
+        if (!claim_of_share(&tiles->shares[owner], tiles, stop - begin, &at, &run)) continue;
+        *first = begin + at;
+        *end = *first + run;
+        return true;
+    }
+    return false;
+}

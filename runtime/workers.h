@@ -47,4 +47,20 @@ typedef struct RtClaims {
 /* Claims a run [*first, *end) of the `total` tiles: `most` of them, fewer towards the end so that all finish together. */
 bool rt_claim(RtClaims *claims, uint32_t total, uint32_t most, uint32_t workers, uint32_t *first, uint32_t *end);
 
+/* How many tiles of a worker's share are claimed, below the number of the use that counts them: nothing else sets it back. */
+typedef struct RtShare {
+    _Alignas(RT_CACHE_LINE) _Atomic uint64_t claimed;
+} RtShare;
+
+/* Tiles in equal shares, one a worker. Everyone claims of its own first, from its beginning to its end, so that the weights it reads
+ * follow one another in memory, and then of what others have left. */
+typedef struct RtTiles {
+    RtShare *shares; /* [workers], zero at first */
+    uint32_t use; /* another one than the last time, when everyone was done */
+    uint32_t total, most, workers; /* most: at once */
+} RtTiles;
+
+/* Claims a run [*first, *end) for `worker`. false: nothing is left. */
+bool rt_claim_tiles(const RtTiles *tiles, uint32_t worker, uint32_t *first, uint32_t *end);
+
 #endif

@@ -152,7 +152,10 @@ static void print_single_rows(CgCuda *c) {
     print_scores(c);
     print_values(c);
     cg_cu(c, "}\n"
-             "for (u32 i = threadIdx.x; i < DIM; i += THREADS) y[element(ld, row, head * DIM + i)] = O[i] / L;\n");
+             "for (u32 i = threadIdx.x; i < DIM; i += THREADS) {\n"
+             "const float v = O[i] / L;\n");
+    cg_cuda_put(c, "", "ld", "element(ld, row, head * DIM + i)", "row", "head * DIM + i", "v");
+    cg_cu(c, "}\n");
     cg_cuda_end_tiles(c);
 }
 
@@ -160,6 +163,7 @@ static void print_single_rows(CgCuda *c) {
 void cg_cuda_attend(CgCuda *c) {
     print_sizes(c);
     cg_cu(c, "const float *q = floats(step, phase, %d);\nfloat *y = floats(step, phase, %d);\n", PG_ATTEND_Q, PG_ATTEND_Y);
+    cg_cuda_words(c);
     if (c->form != CG_MANY || !cg_cuda_attends_rows(c->kernel)) {
         print_single_rows(c);
         return;

@@ -156,8 +156,11 @@ static void print_result(const Attend *a) {
                 "const u32 r = own + APART * j, e = threadIdx.x %% QUADS * 4;\n"
                 "if (r >= rows) break;\n"
                 "const float four[4] = {O[j].x, O[j].y, O[j].z, O[j].w};\n"
-                "for (u32 i = 0; i < 4 && e + i < DIM; i++) y[element(ld, row0 + r, head * DIM + e + i)] = four[i] / wholes[r];\n"
-                "}\n");
+                "for (u32 i = 0; i < 4 && e + i < DIM; i++) {\n"
+                "const u32 at = head * DIM + e + i;\n"
+                "const float v = four[i] / wholes[r];\n");
+    cg_cuda_put(a->c, "", "ld", "element(ld, row0 + r, at)", "row0 + r", "at", "v");
+    cg_cu(a->c, "}\n}\n");
 }
 
 void cg_cuda_attend_rows(CgCuda *c) {

@@ -80,6 +80,8 @@ static void store(const Compiling *c) {
 /* ---------------------------------------------------------------------------------------------- compiling */
 
 /* What NVRTC is asked for: the target's own architecture, or the newest below it as PTX, which a text for a suffix cannot become. */
+enum { FIRST_WITH_SUFFIXES = 12 }; /* CUDA 11.8 knows sm_90, and sm_90a not */
+
 static bool choose(Compiling *c) {
     const CgCudaArchitecture architecture = c->target->architecture;
     int major, minor, asked = architecture.number, newest = cg_nvrtc_newest(c->nvrtc, asked);
@@ -91,7 +93,7 @@ static bool choose(Compiling *c) {
         return su_error(c->diags, (SuSpan){0}, "set MOSSC_NVRTC to an older NVRTC",
                         "NVRTC %d.%d does not support sm_%d, only newer GPUs", major, minor, asked);
     }
-    if (architecture.suffix != '\0' && code->form != CG_NVRTC_CUBIN) {
+    if (architecture.suffix != '\0' && (code->form != CG_NVRTC_CUBIN || major < FIRST_WITH_SUFFIXES)) {
         return su_error(c->diags, (SuSpan){0}, "use a newer NVRTC, or the target without its suffix",
                         "NVRTC %d.%d cannot generate machine code for sm_%d%c", major, minor, asked, architecture.suffix);
     }

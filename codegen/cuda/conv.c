@@ -60,7 +60,9 @@ static void print_quads(CgCuda *c) {
         cg_cu(c, "v = fma4(w[t], *at, v);\n}\n");
     if (k->bias) cg_cu(c, "v = add4(v, shift);\n");
     if (k->act != PG_NO_ACT) cg_cu(c, "v = EACH4(%s, v);\n", k->act == PG_SILU ? "fast_silu" : cg_cuda_act(k->act));
-    cg_cu(c, "quad(y + (panel * ld + segment->first_row + i) * 16)[q] = v;\n}\n");
+    cg_cu(c, "const u64 row = segment->first_row + i;\n");
+    cg_cuda_put_quad(c, "", "ld", "(panel * ld + row) * 16 + 4 * q", "row", "panel", "v");
+    cg_cu(c, "}\n");
 }
 
 static void print_rows(CgCuda *c) {
@@ -76,7 +78,9 @@ static void print_rows(CgCuda *c) {
     else
         cg_cu(c, "v = fmaf(w, x[at], v);\n}\n");
     if (k->bias) print_bias(c);
-    cg_cu(c, "y[at] = %s(v);\n}\n", cg_cuda_act(k->act));
+    if (k->act != PG_NO_ACT) cg_cu(c, "v = %s(v);\n", cg_cuda_act(k->act));
+    cg_cuda_put(c, "", "ld", "at", "row", "panel * 16 + lane", "v");
+    cg_cu(c, "}\n");
 }
 
 /* The last inputs of the segment, and where it is short the newest of before, become the history. */
@@ -102,6 +106,7 @@ void cg_cuda_conv(CgCuda *c) {
               PG_CONV_EXPERTS, PG_CONV_COMBINE_W);
     }
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_CONV_Y);
+    cg_cuda_words(c);
     bool sliced = c->form == CG_MANY && k->taps <= SLICE_ROWS, mixed = k->per_expert || k->mixed;
     cg_cuda_tiles(c, sliced ? SLICES : 1);
     cg_cu(c,

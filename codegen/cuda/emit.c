@@ -67,6 +67,33 @@ void cg_cuda_groups(CgCuda *c, int operand) {
     cg_cu(c, "const Groups groups = groups_at(ints(step, phase, %d), %lld, ldp);\n", operand, (long long)c->kernel->E);
 }
 
+uint32_t cg_cuda_few_bytes(const CgCudaTarget *target) {
+    enum { LARGE = 128 * 1024, SMALL = 64 * 1024 };
+    return CG_CUDA_HELD + LARGE <= target->shared ? LARGE : SMALL;
+}
+
+void cg_cuda_words(CgCuda *c) {
+    if (c->y_words != CG_NO_WORDS) cg_cu(c, "float *words = words_of(step, phase);\n");
+}
+
+static const char *words_type(const CgCuda *c) { return cg_cuda_type(c->words_of); }
+
+void cg_cuda_put(CgCuda *c, const char *base, const char *stride, const char *at, const char *row, const char *i, const char *v) {
+    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "y[%s%s%s] = %s;\n", base, base[0] != '\0' ? " + " : "", at, v);
+    if (c->y_words == CG_NO_WORDS) return;
+    cg_cu(c, "put_number<%s, %s>(words%s%s, %s, %s, %s, %s);\n", words_type(c), cg_cuda_truth(c->target->fast),
+          base[0] != '\0' ? " + " : "", base, stride, row, i, v);
+}
+
+void cg_cuda_put_quad(CgCuda *c, const char *base, const char *stride, const char *at, const char *row, const char *panel,
+                      const char *v) {
+    const char *plus = base[0] != '\0' ? " + " : "";
+    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "*quad(y%s%s + %s) = %s;\n", plus, base, at, v);
+    if (c->y_words == CG_NO_WORDS) return;
+    cg_cu(c, "put_quad<%s, %s>(words%s%s, %s, %s, %s, q, %s);\n", words_type(c), cg_cuda_truth(c->target->fast), plus, base, stride,
+          row, panel, v);
+}
+
 const char *cg_cuda_type(IrDtype dtype) {
     static const char *const types[IR_STORED_DTYPES] = {
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) [IR_##NAME] = #NAME,

@@ -14,9 +14,12 @@
 #ifndef MOSSC_CODEGEN_CUDA_EMIT_H
 #define MOSSC_CODEGEN_CUDA_EMIT_H
 
-#include "codegen/cuda/cuda.h"
+#include "codegen/cuda/words.h"
 
-enum { CG_CUDA_HELD = 960 /* bytes of shared memory in front of what kernels use: prelude.cuh, Held */ };
+enum { CG_CUDA_HELD = 1024 /* bytes of shared memory in front of what kernels use: prelude.cuh, Held */ };
+
+/* Bytes of shared memory of a linear layer in rows_step, for x and then the sums: at least the sums of 16 panels and 64 rows. */
+uint32_t cg_cuda_few_bytes(const CgCudaTarget *target);
 
 typedef enum CgCudaForm { CG_ONE, CG_FEW, CG_MANY, CG_FORMS } CgCudaForm; /* CG_ONE: PG_ROW */
 
@@ -26,6 +29,9 @@ typedef struct CgCuda {
     SuText *out;
     CgCudaForm form;
     int part;
+    bool x_words;    /* a linear layer whose x are words (words.h) */
+    CgWords y_words; /* how Y is written: by cg_cuda_put */
+    IrDtype words_of; /* the weights that Y's words are multiplied with */
     /* what the emitter says; cg_cuda_tiles sets the tiles */
     int parts;           /* 1, unless the emitter says more */
     bool two_blocks;     /* CG_MANY: made for two blocks a multiprocessor, at most 128 registers */
@@ -55,10 +61,18 @@ void cg_cuda_tile_loop(CgCuda *c);
 /* `Groups groups = …` from an operand. */
 void cg_cuda_groups(CgCuda *c, int operand);
 
-const char *cg_cuda_type(IrDtype dtype);           /* "BF16": of weights, product.cuh */
-const char *cg_cuda_stride(PgLayout layout);       /* "ld" or "ldp" */
+/* `float *words`, where Y is written as words. */
+void cg_cuda_words(CgCuda *c);
+/* Stores of Y, as a value, as words or both: v at y[at], element `i` of row `row`, where rows are `stride` apart and `base` (text, "" for none)
+ * floats behind Y's beginning; or quad `q` of panel `panel`. All are expressions of the text. */
+void cg_cuda_put(CgCuda *c, const char *base, const char *stride, const char *at, const char *row, const char *i, const char *v);
+void cg_cuda_put_quad(CgCuda *c, const char *base, const char *stride, const char *at, const char *row, const char *panel,
+                      const char *v);
+
+const char *cg_cuda_type(IrDtype dtype); /* "BF16": of weights, product.cuh */
+const char *cg_cuda_stride(PgLayout layout); /* "ld" or "ldp" */
 const char *cg_cuda_act(PgActivation act);
-const char *cg_cuda_truth(bool condition);          /* "true" */
+const char *cg_cuda_truth(bool condition); /* "true" */
 /* A float as C reads it back: "1.5f", exactly. */
 const char *cg_cuda_float(double x, char out[48]);
 /* Prints the expression of x (C text) held between the kernel's low and high, the latter possibly infinite. */

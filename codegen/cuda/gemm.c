@@ -9,8 +9,7 @@ enum {
     SLOTS = CG_TILE_SLOTS,
     CHUNK = 32, /* k that come at a time */
     ROUNDED_BYTES = IR_GROUP + 2 * sizeof(float), /* of a rounded row in a chunk */
-    TYPICAL_ROWS = 4096, /* of a large step: what tiles are dealt out for */
-    FEW_BYTES = 64 * 1024 /* of shared memory, for x and then the sums, in CG_FEW */
+    TYPICAL_ROWS = 4096 /* of a large step: what tiles are dealt out for */
 };
 
 typedef CgTiles Tiles;
@@ -40,14 +39,26 @@ static int rows_of_tile(const Tiles *t) {
 
 static uint64_t stage_bytes(const Tiles *t) {
     uint64_t slot = ir_panel_bytes(t->k->dtype, CHUNK);
-    return SLOTS * slot + (uint64_t)t->rows * (t->k->rounds ? ROUNDED_BYTES : CHUNK * sizeof(float));
+    bool high_words = t->c->x_words && t->c->target->fast;
+    return SLOTS * slot + (uint64_t)t->rows * (t->k->rounds ? ROUNDED_BYTES : CHUNK * (high_words ? 2 : sizeof(float)));
 }
 
 static void shape_many(Tiles *t) {
     t->slots_of_tile = SLOTS;
     t->groups = (t->slots + SLOTS - 1) / SLOTS;
     t->rows = rows_of_tile(t);
-    t->stages = t->tensor ? 3 : 2; /* float products take longer than their inputs */
+    t->stages = !t->tensor ? 2 /* float products take longer than their inputs */ : t->c->x_words && t->c->target->fast ? 4 : 3;
+}
+
+/* Blocks share the k of a tile where there are few tiles: with two phases in a stage half of the multiprocessors are enough for each. */
+static void share_tiles(Tiles *t) {
+    enum { MOST_PARTS = 8 };
+    uint64_t multiprocessors = (uint64_t)t->c->target->multiprocessors, chunks = (uint64_t)(t->k->K + CHUNK - 1) / CHUNK;
+    t->parts = 1;
+    if (t->k->select != PG_SINGLE || t->k->y_layout == PG_PLANES || t->k->rounds || 3 * t->groups >= multiprocessors) return;
+    while (t->parts < MOST_PARTS && 2 * t->groups * (uint64_t)t->parts <= multiprocessors &&
+           chunks >= 2 * (uint64_t)(t->parts * t->split))
+        t->parts *= 2;
 }
 
 /* Warps share the k of a pair of slots until there are tiles for all multiprocessors. */
@@ -63,6 +74,7 @@ static void shape_few(Tiles *t) {
     }
     t->slots_of_tile = 2 * (uint64_t)(warps / t->split);
     t->groups = (t->slots + t->slots_of_tile - 1) / t->slots_of_tile;
+    share_tiles(t);
 }
 
 static Tiles tiles_of(const CgLinear *m) {
@@ -91,7 +103,7 @@ void cg_tiles_place(const CgTiles *t) {
               "if (place.count == 0) continue; /* surplus */\n",
               (long long)k->E);
     } else {
-        cg_cu(c, "place = place_of_rows(tile, count_of(step, phase) * 8, ROWS, GROUPS);\n");
+        cg_cu(c, "place = place_of_rows(tile%s, count_of(step, phase) * 8, ROWS, GROUPS);\n", t->parts > 1 ? " / PARTS" : "");
     }
     cg_tiles_expert(t);
     cg_linear_x_plane(t->m);
@@ -116,25 +128,27 @@ void cg_tiles_rows(const CgTiles *t) {
 
 static void print_sums(const Tiles *t) {
     CgCuda *c = t->c;
-    const char *fast = c->target->fast ? "true" : "false";
+    const char *fast = cg_cuda_truth(c->target->fast), *x = !c->x_words ? "FLOATS" : c->target->fast ? "HIGH_WORDS" : "WORDS";
     if (t->k->rounds && t->split > 0)
         cg_cu(c, "sum_few_rounded<%s>(slots, rows, K, SPLIT);\n", t->type);
     else if (t->k->rounds)
         cg_cu(c, "sum_rounded_tile<%s, ROWS, %s<%s, ROWS>, %d>(slots, rows, K);\n", t->type, t->tensor ? "IntegerTile" : "DotTile",
               t->type, t->stages);
     else if (t->split > 0)
-        cg_cu(c, "sum_few<%s, %s, %s>(slots, rows, K, SPLIT);\n", t->type, fast,
-              cg_cuda_truth(ir_groups(ir_dtype(t->k->dtype), (uint64_t)t->k->K) % 2 == 1));
+        cg_cu(c, "sum_few<%s, %s, %s, %s>(slots, rows, K, SPLIT, %s);\n", t->type, fast,
+              cg_cuda_truth(ir_groups(ir_dtype(t->k->dtype), (uint64_t)t->k->K) % 2 == 1), x,
+              t->parts > 1 ? "Share{tile % PARTS, PARTS}" : "Share{0, 1}");
     else if (t->tensor)
-        cg_cu(c, "sum_tile<%s, ROWS, TensorTile<%s, ROWS, %s>, %d>(slots, rows, K);\n", t->type, t->type, fast, t->stages);
+        cg_cu(c, "sum_tile<%s, ROWS, TensorTile<%s, ROWS, %s, %s>, %d, %s>(slots, rows, K);\n", t->type, t->type, fast, x,
+              t->stages, x);
     else
-        cg_cu(c, "sum_tile<%s, ROWS, FloatTile<%s, ROWS>, %d>(slots, rows, K);\n", t->type, t->type, t->stages);
+        cg_cu(c, "sum_tile<%s, ROWS, FloatTile<%s, ROWS>, %d, FLOATS>(slots, rows, K);\n", t->type, t->type, t->stages);
 }
 
 /* ---------------------------------------------------------------------------------------------- the epilogue */
 
 static void print_quad(const Tiles *t, const char *sum, const char *slot) {
-    if (t->split > 1)
+    if (t->split > 1 && t->parts <= 1)
         cg_cu(t->c, "float4 %s = sum_of_parts(sums, place.count, %s, SPLIT, in_slot);\n", sum, slot);
     else
         cg_cu(t->c, "float4 %s = sums[%s * %s * 4 + in_slot];\n", sum, slot, t->split > 0 ? "place.count" : "ROWS");
@@ -175,6 +189,7 @@ void cg_tiles_constants(const CgTiles *t) {
     if (t->k->select != PG_SINGLE)
         cg_cu(t->c, ", EXPERT_BYTES = %llu", (unsigned long long)(pg_panels(t->k->O) * ir_panel_bytes(t->k->dtype, t->k->K)));
     if (t->split > 0) cg_cu(t->c, ", SPLIT = %d", t->split);
+    if (t->parts > 1) cg_cu(t->c, ", PARTS = %d", t->parts);
     cg_cu(t->c, " };\n");
 }
 
@@ -187,13 +202,15 @@ void cg_linear_tiles(const CgLinear *m) {
         return;
     }
     Tiles t = tiles_of(m);
-    uint64_t sums = t.split > 0 ? FEW_BYTES : SLOTS * (uint64_t)t.rows * 64, stages = (uint64_t)t.stages * stage_bytes(&t);
+    uint64_t sums = t.split > 0 ? cg_cuda_few_bytes(c->target) : SLOTS * (uint64_t)t.rows * 64,
+             stages = (uint64_t)t.stages * stage_bytes(&t);
     /* chosen experts take a few registers more than that leaves, and so do FAST, and two matrices with rounded rows */
     bool more = m->k->select == PG_CHOSEN || c->target->fast || (m->k->rounds && pg_does(m->k, PG_STEP_DUAL));
     c->two_blocks = t.split == 0 && t.tensor && !more;
     cg_tiles_constants(&t);
     cg_cuda_shared(c, "float4", "sums", stages > sums ? stages : sums);
-    cg_cuda_tiles_of(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups, m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
+    cg_cuda_tiles_of(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups * (uint64_t)(t.parts > 1 ? t.parts : 1),
+                     m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
     cg_cu(c, "Place place;\n{\n");
     cg_cuda_strides(c);
     cg_linear_sources(m);
@@ -202,6 +219,10 @@ void cg_linear_tiles(const CgLinear *m) {
     cg_tiles_rows(&t);
     print_sums(&t);
     cg_cu(c, "}\n");
+    if (t.parts > 1)
+        cg_cu(c,
+              "if (!share_few(sums, step->scratch, phase->tile0 + tile / PARTS * PARTS, Share{tile %% PARTS, PARTS}, place.count, "
+              "SPLIT)) continue;\n");
     cg_cuda_strides(c);
     cg_tiles_expert(&t);
     cg_linear_epilogue_pointers(m);
@@ -213,10 +234,24 @@ void cg_linear_tiles_ahead(const CgLinear *m) {
     CgCuda *c = m->c;
     Tiles t = tiles_of(m);
     cg_tiles_constants(&t);
-    cg_cuda_count_tiles(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups, 0);
-    cg_cu(c, "if (first >= tiles) return tiles;\n"
-             "const Place place = place_of_rows(first, count_of(step, phase) * 8, ROWS, GROUPS);\n");
+    cg_cuda_count_tiles(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups * (uint64_t)(t.parts > 1 ? t.parts : 1), 0);
+    cg_cu(c,
+          "if (first >= tiles) return tiles;\n"
+          "const Place place = place_of_rows(first%s, count_of(step, phase) * 8, ROWS, GROUPS);\n",
+          t.parts > 1 ? " / PARTS" : "");
     if (m->k->select != PG_SINGLE) cg_cu(c, "const u64 expert = place.expert;\n");
     cg_tiles_slots(&t);
-    cg_cu(c, "%s<%s>(slots, K, SPLIT);\nreturn tiles;\n", m->k->rounds ? "announce_few_groups" : "announce_few", t.type);
+    if (m->k->rounds)
+        cg_cu(c, "announce_few_groups<%s>(slots, K, SPLIT);\nreturn tiles;\n", t.type);
+    else
+        cg_cu(c, "announce_few<%s>(slots, K, SPLIT, %s);\nreturn tiles;\n", t.type,
+              t.parts > 1 ? "Share{first % PARTS, PARTS}" : "Share{0, 1}");
+}
+
+uint32_t cg_linear_shared_tiles(const CgCudaTarget *target, const PgKernel *kernel) {
+    CgCuda c = {.target = target, .kernel = kernel, .form = CG_FEW};
+    CgLinear m = {.c = &c, .k = kernel};
+    if (kernel->kind != PG_LINEAR || kernel->mode != PG_BLOCK || !cg_linear_in_tiles(&m)) return 0;
+    Tiles t = tiles_of(&m);
+    return t.parts > 1 ? (uint32_t)(t.groups * (uint64_t)t.parts) : 0;
 }

@@ -233,13 +233,19 @@ void cg_linear_row(const CgLinear *m) {
     cg_cu(c, "const u32 lane = threadIdx.x %% 32;\n");
     print_panel(&r);
     cg_cuda_count_tiles(c, 1, r.groups, 0);
-    cg_cu(c, "if (first >= tiles) return tiles;\n"
-             "Tile product;\n"
+    bool notes = cg_linear_notes_best(m);
+    if (notes)
+        cg_cu(c, "u64 best = 0;\n"
+                 "if (first >= tiles) {\nnote_best(step->scratch, best);\nreturn tiles;\n}\n");
+    else
+        cg_cu(c, "if (first >= tiles) return tiles;\n");
+    cg_cu(c, "Tile product;\n"
              "product.begin(panel_of, first);\n");
     print_stage(&r);
     cg_cuda_tile_loop(c);
     print_sums(&r);
     print_epilogue(&r);
+    if (notes) cg_cu(c, "}\nnote_best(step->scratch, best);\n{\n");
     cg_cuda_end_tiles(c);
 }
 

@@ -37,10 +37,10 @@ void cg_cuda_print_limits(const CgCudaTarget *target, SuText *out) {
 bool cg_cuda_compile_limits(const CgCudaTarget *target, SuText *out_image, SuDiags *diags) {
     CgNvrtc *nvrtc = cg_nvrtc_open(diags);
     if (nvrtc == NULL) return false;
-    CgCudaTarget known = *target;
+    CgCudaTarget known = cg_cuda_portable_target(target); /* the newest number that NVRTC knows may have no such suffix */
     known.architecture.number = cg_nvrtc_newest(nvrtc, target->architecture.number);
     SuText text = {0};
-    cg_cuda_print_limits(target, &text);
+    cg_cuda_print_limits(&known, &text);
     bool same = known.architecture.number == target->architecture.number;
     bool ok = cg_nvrtc_compile(nvrtc, &known, text.text, same ? CG_NVRTC_CUBIN : CG_NVRTC_PTX, out_image, NULL, diags);
     su_text_free(&text);

@@ -61,7 +61,9 @@ void cg_linear_epilogue_pointers(const CgLinear *m) {
         case PG_NO_STEP: break;
         }
     }
-    if (!pg_does(k, PG_STEP_LOGITS)) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_LINEAR_Y);
+    if (pg_does(k, PG_STEP_LOGITS)) return;
+    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_LINEAR_Y);
+    cg_cuda_words(c);
 }
 
 /* ---------------------------------------------------------------------------------------------- epilogue */
@@ -103,12 +105,15 @@ static void print_step(const CgLinear *m, const PgEpilogueStep *step) {
     case PG_STEP_SCALE: cg_cu(c, "v = mul4(v, splat4(%s));\n", cg_cuda_float(step->scale, number)); return;
     case PG_STEP_LOGITS:
         cg_cu(c, "if (row < step->n_out_rows) *quad(step->logits + row * step->out_stride + panel * 16 + 4 * q) = v;\n");
+        if (cg_linear_notes_best(m)) cg_cu(c, "best = better_logits(best, v, panel * 16 + 4 * q);\n");
         return;
     case PG_STEP_WEIGHTED_SUM: /* the caller's: it has all terms */
     case PG_STEP_PLANE_SUM:
     case PG_NO_STEP: return;
     }
 }
+
+bool cg_linear_notes_best(const CgLinear *m) { return pg_does(m->k, PG_STEP_LOGITS) && cg_linear_of_row(m); }
 
 void cg_linear_value(const CgLinear *m) {
     cg_cu(m->c, "float4 v = sum;\n");
@@ -130,7 +135,8 @@ void cg_linear_store(const CgLinear *m) {
     if (needs_place(k, step)) cg_cu(c, "const u64 at = (panel * %s + row) * 16 + 4 * q;\n", cg_cuda_stride(k->y_layout));
     for (; step->kind != PG_NO_STEP; step++) print_step(m, step);
     if (pg_does(k, PG_STEP_LOGITS)) return;
-    cg_cu(c, k->y_layout == PG_PLANES ? "*quad(y + plane * (PANELS * ld * 16) + at) = v;\n" : "*quad(y + at) = v;\n");
+    cg_cuda_put_quad(c, k->y_layout == PG_PLANES ? "plane * (PANELS * ld * 16)" : "", cg_cuda_stride(k->y_layout), "at", "row",
+                     "panel", "v");
 }
 
 /* Which lanes hold a result. */

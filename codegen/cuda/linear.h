@@ -28,10 +28,14 @@ void cg_linear_store(const CgLinear *m);
 /* PG_BLOCK, tiles of many rows (CG_MANY), and of few rows by tensor cores. Prints all. */
 bool cg_linear_in_tiles(const CgLinear *m);
 void cg_linear_tiles(const CgLinear *m);
+/* Tiles of the kernel in rows_step whose k several blocks share, each block's part counted; 0: none do. Their sums meet in scratch memory. */
+uint32_t cg_linear_shared_tiles(const CgCudaTarget *target, const PgKernel *kernel);
 /* Prints what comes behind the weights in cg_cuda_linear_ahead (kernels.h). */
 void cg_linear_tiles_ahead(const CgLinear *m);
 /* PG_ROW, where all of x fits shared memory: the same. */
 bool cg_linear_of_row(const CgLinear *m);
+/* Whether each block leaves the best of its logits where pick.cuh finds it. */
+bool cg_linear_notes_best(const CgLinear *m);
 void cg_linear_row(const CgLinear *m);
 void cg_linear_row_ahead(const CgLinear *m);
 

@@ -54,13 +54,10 @@ struct Candidates {
     Cut cut;
 };
 
-/* Rises with the logit; both zeros are equal; 0 for NaN and for ids that stand for nothing. */
+/* key_of_logit; 0 for ids that stand for nothing as well. */
 INLINE u32 logit_key(const Candidates *c, u32 id) {
     if (c->keys) return c->keys[id];
-    const float logit = c->logits[id];
-    const u32 bits = __float_as_uint(logit == 0 ? 0.0f : logit);
-    if (logit != logit || (c->gaps && (c->gaps[id / 32] >> id % 32 & 1))) return 0;
-    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+    return is_gap(c->gaps, id) ? 0 : key_of_logit(c->logits[id]);
 }
 INLINE float key_logit(u32 key) { return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key); }
 
@@ -437,6 +434,50 @@ CALLED void pick_together(const Step *step, Control *control, u32 turn, u32 *bar
     if (blockIdx.x != 0) return;
     Candidates gathered = gather_slices(&c, &kept, s);
     pick_from(&gathered, step, control, 0);
+}
+
+/* What logits the blocks note (note_best). */
+INLINE void hold_picking(const Control *control) {
+    if (threadIdx.x != 0) return;
+    held()->gaps = control->gaps;
+    held()->limit = (u32)control->limit;
+}
+
+/* Whether the most likely token is asked for, from logits of this launch whose best every block has noted. */
+INLINE bool picks_noted(const Control *control, u32 turn) {
+    return turn > 0 && gridDim.x <= MOST_SLICES && !(control->picks->temperature > 0);
+}
+
+/* Every block finds the most likely token, for itself: no barrier follows. Whether it is fed; then it is held, and the sequence is one
+ * longer, which others than the first block may read behind the next barrier. */
+CALLED bool take_noted(const Step *step, Control *control, u32 turn) {
+    Picking *s = picking_memory();
+    u64 best = 0;
+    for (u32 i = threadIdx.x; i < gridDim.x; i += THREADS) {
+        const u64 other = ((const u64 *)(u8 *)step->scratch)[i];
+        best = other > best ? other : best;
+    }
+    best = best_of_warp(best);
+    __syncthreads();
+    if (threadIdx.x % 32 == 0) s->sums[threadIdx.x / 32] = best;
+    __syncthreads();
+    for (u32 w = 0; w < WARPS; w++) best = s->sums[w] > best ? s->sums[w] : best;
+    const i32 id = (i32)(0xffffffffu - (u32)best);
+    bool ended = false;
+    for (int e = 0; e < 16; e++) ended |= best != 0 && id == control->eos[e];
+    const bool stops = best == 0 || ended || step->nonfinite[0] != 0;
+    if (threadIdx.x == 0) held()->token = id;
+    if (blockIdx.x == 0 && threadIdx.x == 0) {
+        control->picks->no_number = best == 0;
+        control->picks->ended = ended;
+        if (!stops) {
+            control->picked[turn] = id;
+            step->segments->position++;
+            step->row_position[step->segments->first_row]++;
+        }
+    }
+    __syncthreads();
+    return !stops;
 }
 
 /* Whether a sequence ends here, or a router of the step before was not finite: nobody's token is fed then. */

@@ -37,6 +37,12 @@ INLINE void *held_memory() {
 /* Of a counter that blocks meet at: the addition makes what this block wrote before it (behind its barrier) seen by those that have
  * acquired a value with it. */
 INLINE void ADD_RELEASE(u32 *at, u32 v) { asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(at), "r"(v) : "memory"); }
+/* Both: who adds after others sees what they wrote before. */
+INLINE u32 ADD_ACQUIRE_RELEASE(u32 *at, u32 v) {
+    u32 old;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], %2;" : "=r"(old) : "l"(at), "r"(v) : "memory");
+    return old;
+}
 INLINE u32 LOAD_RELAXED(const u32 *at) {
     u32 v;
     asm volatile("ld.relaxed.gpu.global.u32 %0, [%1];" : "=r"(v) : "l"(at) : "memory");
@@ -55,6 +61,8 @@ INLINE float FAST_EXP2(float x) {
 }
 #define FAST_DIVIDE(a, b) __fdividef(a, b)
 #endif
+
+enum { ALL_LANES = 0xffffffff };
 
 /* ---------------------------------------------------------------------------------------------- the step */
 
@@ -102,7 +110,9 @@ struct alignas(16) Phase {
     Count count;
     u32 fixed, E, k;
     i32 block; /* of the spec */
+    u32 tile0; /* rows_step: of the stage's tiles whose k several blocks share, the phase's first */
     Ref operands[16];
+    u64 words_per_row, words_fixed; /* of the arena: where the kernel writes words */
 };
 
 /* Spaces in two bits each, the first one lowest. */
@@ -118,6 +128,9 @@ template <Space FIRST, Space... REST> struct SpaceBits<FIRST, REST...> {
 struct Held {
     Step step;
     Phase phases[2];
+    Global<const u32> gaps; /* row_step: of Control, for noting the best logit */
+    u32 limit;
+    i32 token; /* row_step: of the only row, where all blocks have picked it; negative: step->tokens has it */
 };
 static_assert(sizeof(Held) <= HELD_BYTES && HELD_BYTES % 16 == 0, "as the host gives it");
 INLINE Held *held() { return (Held *)held_memory(); }
@@ -125,6 +138,7 @@ INLINE const Step *held_step() { return &held()->step; }
 
 /* By all threads, before anything else of the launch; a barrier of the block must follow. */
 INLINE void hold_step(const Step *step) {
+    if (threadIdx.x == 0) held()->token = -1;
     if (threadIdx.x < sizeof *step / 4) ((u32 *)&held()->step)[threadIdx.x] = ((const u32 *)step)[threadIdx.x];
 }
 /* For a launch of one phase. */
@@ -150,6 +164,9 @@ template <class OF> INLINE u8 *operand(const Step *step, const OF *phase, u32 sl
 }
 template <class OF> INLINE float *floats(const Step *step, const OF *phase, u32 slot) { return (float *)operand(step, phase, slot); }
 template <class OF> INLINE i32 *ints(const Step *step, const OF *phase, u32 slot) { return (i32 *)operand(step, phase, slot); }
+INLINE float *words_of(const Step *step, const Phase *phase) {
+    return (float *)(step->arena + (phase->words_per_row * step->ld + phase->words_fixed));
+}
 INLINE float *state_floats(const Segment *segment, const Phase *phase, u32 slot) {
     return (float *)(segment->state + phase->operands[slot].fixed);
 }
@@ -289,6 +306,40 @@ INLINE float raised(float x, float low) { return x < low ? low : x; }
 INLINE float lowered(float x, float high) { return high < x ? high : x; }
 INLINE float fast_silu(float x) { return FAST_DIVIDE(x, 1.0f + fast_exp(-x)); }
 
+/* ---------------------------------------------------------------------------------------------- logits */
+
+/* Rises with the logit; both zeros are equal; 0 for NaN. */
+INLINE u32 key_of_logit(float logit) {
+    const u32 bits = __float_as_uint(logit == 0 ? 0.0f : logit);
+    return logit != logit ? 0 : bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+INLINE bool is_gap(const u32 *gaps, u32 id) { return gaps && (gaps[id / 32] >> id % 32 & 1); }
+
+/* The best of the logits that a thread of row_step has made: its key, and lower ids first among equals; 0: none. */
+INLINE u64 better_logit(u64 best, float logit, u32 id) {
+    const u32 key = id < held()->limit && !is_gap(held()->gaps, id) ? key_of_logit(logit) : 0;
+    const u64 both = key == 0 ? 0 : (u64)key << 32 | (0xffffffffu - id);
+    return both > best ? both : best;
+}
+INLINE u64 better_logits(u64 best, float4 v, u32 id) {
+    return better_logit(better_logit(better_logit(better_logit(best, v.x, id), v.y, id + 1), v.z, id + 2), v.w, id + 3);
+}
+INLINE u64 best_of_warp(u64 best) {
+    for (u32 distance = 16; distance > 0; distance /= 2) {
+        const u32 high = __shfl_xor_sync(ALL_LANES, (u32)(best >> 32), distance);
+        const u32 low = __shfl_xor_sync(ALL_LANES, (u32)best, distance);
+        const u64 other = (u64)high << 32 | low;
+        best = other > best ? other : best;
+    }
+    return best;
+}
+/* The block's, for all blocks to read behind the next barrier. Only the first warp has made logits. */
+INLINE void note_best(u8 *scratch, u64 best) {
+    if (threadIdx.x >= 32) return;
+    best = best_of_warp(best);
+    if (threadIdx.x == 0) ((u64 *)scratch)[blockIdx.x] = best;
+}
+
 /* ---------------------------------------------------------------------------------------------- weights
  *
  * 16-bit panels in the device's memory are arranged: of two lines (pairs of k) 2 t and 2 t + 1 the quad q of the first is outputs 4 q and
@@ -328,8 +379,6 @@ INLINE void add_8_rows(float4 *acc, float4 w, const float *x) {
 
 /* ---------------------------------------------------------------------------------------------- sums across threads. All threads
  * of the warp, or of the block, take part. */
-
-enum { ALL_LANES = 0xffffffff };
 
 INLINE float4 from_lane_across(float4 v, u32 distance) {
     return make_float4(__shfl_xor_sync(ALL_LANES, v.x, distance), __shfl_xor_sync(ALL_LANES, v.y, distance),

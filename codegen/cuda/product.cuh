@@ -38,6 +38,8 @@ INLINE uint4 first_bytes(const void *from, u32 bytes) {
 #define MMA_F16(acc, a0, a1, a2, a3, b0, b1) MMA("f16", acc, a0, a1, a2, a3, b0, b1)
 #define MMA_DONE()
 #define PREFETCH_L2(at) asm volatile("prefetch.global.L2 [%0];" ::"l"(at))
+/* to = at + i · bytes: one instruction, where the compiler makes three of it. */
+#define MAD_WIDE(to, i, bytes, at) asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(to) : "r"(i), "r"(bytes), "l"(at))
 /* pair = two numbers rounded, `even` in the low half. */
 #define PACK_BF16(pair, even, odd) asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(odd), "f"(even))
 #define PACK_F16(pair, even, odd) asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(odd), "f"(even))
@@ -170,6 +172,36 @@ template <class W, bool FAST> INLINE void round_quads(float4 a, float4 b, uint4 
                     W::pack(b.z - W::low(high.w), b.w - W::high(high.w))};
 }
 
+/* What linear layers multiply by tensor cores in whole chunks alone is made of words where it is made ("words" in emit.h). A panel's 16 values of a row
+ * are 64 bytes, four quads of words, `high` and `low` of four k. FAST: 64 bytes are the `high` of two panels' values, those of four k
+ * of either side by side, and half of the place is empty. A row of x lies where it would lie in float. */
+
+template <class W, bool FAST> INLINE void put_quad(float *words, u64 ld, u64 row, u64 panel, u32 q, float4 v) {
+    const uint2 high = {W::pack(v.x, v.y), W::pack(v.z, v.w)};
+    if (FAST) {
+        ((uint2 *)words)[((panel / 2 * ld + row) * 4 + q) * 2 + panel % 2] = high;
+        return;
+    }
+    ((uint4 *)words)[(panel * ld + row) * 4 + q] = uint4{high.x, high.y, W::pack(v.x - W::low(high.x), v.y - W::high(high.x)),
+                                                         W::pack(v.z - W::low(high.y), v.w - W::high(high.y))};
+}
+
+/* Element i of a row. */
+template <class W, bool FAST> INLINE void put_number(float *words, u64 ld, u64 row, u32 i, float v) {
+    const u32 high = W::pack(v, 0), q = i % 16 / 4;
+    const u64 panel = i / 16;
+    if (FAST) {
+        ((u16 *)words)[(((panel / 2 * ld + row) * 4 + q) * 2 + panel % 2) * 4 + i % 4] = (u16)high;
+        return;
+    }
+    u16 *at = (u16 *)words + ((panel * ld + row) * 4 + q) * 8 + i % 4;
+    at[0] = (u16)high;
+    at[4] = (u16)W::pack(v - W::low(high), 0);
+}
+
+/* What x is when it comes. */
+enum Inputs { FLOATS, WORDS, HIGH_WORDS /* of FAST */ };
+
 /* ---------------------------------------------------------------------------------------------- a warp's products of a chunk */
 
 /* Which of a slot's lines this lane gives a quad of, i = 0 … 3; its slot is the first or, where upper_slot(), the second of two. */
@@ -185,6 +217,13 @@ INLINE float4 quad_within(const float *at, u32 left) { return left == 0 ? splat4
 
 /* Panel `panel` of packed weights. */
 template <class W> INLINE const uint4 *panel_at(const u8 *w, u64 panel, u32 K) { return (const uint4 *)w + panel * W::panel_quads(K); }
+
+/* Piece `i` behind `at`, of so many bytes each. */
+template <class T> INLINE const T *piece(const T *at, u32 i, u32 bytes) {
+    const T *found;
+    MAD_WIDE(found, i, bytes, at);
+    return found;
+}
 
 /* The slots of a tile: panel `first` of an expert's `count` and those behind it; w2: of two matrices. */
 struct Slots {
@@ -266,15 +305,15 @@ INLINE Place place_of_run(u32 tile, const i32 *start, u32 E, u32 per_tile, u32 g
 
 enum { SLOTS = 8 };
 
-template <class W, u32 ROWS> struct Stage {
+template <class W, u32 ROWS, Inputs X> struct Stage {
     uint4 w[SLOTS * W::CHUNK_QUADS];
-    uint4 x[2][ROWS * 4]; /* two panels; then their words */
+    uint4 x[X == HIGH_WORDS ? 1 : 2][ROWS * 4]; /* two panels; then their words */
 };
 
 /* What a thread fetches of every chunk's weights, chunk after chunk: lines, as they lie in a slot. */
 template <class W> struct LineFetch {
     enum { STEP = THREADS / W::CHUNK_QUADS /* slots that the block fetches at once */, COUNT = SLOTS / STEP };
-    const uint4 *w[COUNT]; /* of the next chunk */
+    const uint4 *w[COUNT]; /* of the first chunk */
     u32 K;
 
     METHOD u32 first_slot() const { return threadIdx.x / W::CHUNK_QUADS; }
@@ -282,15 +321,14 @@ template <class W> struct LineFetch {
 #pragma unroll
         for (u32 i = 0; i < COUNT; i++) w[i] = slots.at<W>(first_slot() + i * STEP, K) + threadIdx.x % W::CHUNK_QUADS;
     }
-    METHOD void start(uint4 *to, u32 k0) {
-        const u32 line = threadIdx.x % W::CHUNK_QUADS / 4, place = W::place(line, threadIdx.x % 4);
+    METHOD void start(uint4 *to, u32 k0) const {
+        const u32 line = threadIdx.x % W::CHUNK_QUADS / 4, place = W::place(line, threadIdx.x % 4), at = W::lines(k0);
         const bool whole = K % CHUNK == 0, again = !whole && second_of_unpaired(k0);
         const u32 bytes = whole || W::lines(k0) + line < W::lines(K) || again ? 16 : 0;
 #pragma unroll
         for (u32 i = 0; i < COUNT; i++) {
-            const uint4 *from = whole ? w[i] : again ? w[i] - 4 : bytes > 0 ? w[i] : w[i] - W::lines(k0) * 4;
+            const uint4 *from = piece(again ? w[i] - 4 : w[i], bytes > 0 ? at : 0, 64);
             CP_ASYNC_16(&to[(first_slot() + i * STEP) * W::CHUNK_QUADS + place], from, bytes);
-            w[i] += W::lines(CHUNK) * 4;
         }
     }
     /* Behind the wait: of a last line without a partner the copies made both quads' place the line's own. */
@@ -328,18 +366,18 @@ template <class W> struct GroupFetch {
     METHOD void settle(uint4 *, u32) const {}
 };
 
-/* And of the rows, in float. What is past the last row is that one again: nobody reads its sums. */
-template <class W, u32 ROWS> struct Fetch {
-    enum { X_COUNT = (ROWS * 4 + THREADS - 1) / THREADS };
+/* And of the rows. What is past the last row is that one again: nobody reads its sums. */
+template <class W, u32 ROWS, Inputs X> struct Fetch {
+    enum { X_COUNT = (ROWS * 4 + THREADS - 1) / THREADS, HALVES = X == HIGH_WORDS ? 1 : 2 };
     typename W::WeightFetch weights;
-    const float *x[X_COUNT]; /* of the next chunk */
-    u32 panel;               /* floats from a panel of x to the next */
+    const float *x[X_COUNT]; /* of the first chunk */
+    u32 panel;               /* bytes from a panel of x to the next */
     u32 K;
 
     METHOD u32 first_row() const { return threadIdx.x / 4; }
 
     METHOD Fetch(const Slots &slots, const Rows &rows, u32 k)
-        : weights(slots, k), panel((u32)rows.ld * 16), K(k) {
+        : weights(slots, k), panel((u32)rows.ld * 64), K(k) {
 #pragma unroll
         for (u32 i = 0; i < X_COUNT; i++) {
             const u32 r = first_row() + i * (THREADS / 4);
@@ -347,24 +385,25 @@ template <class W, u32 ROWS> struct Fetch {
         }
     }
 
-    METHOD void start(Stage<W, ROWS> *stage, u32 k0) {
+    METHOD void start(Stage<W, ROWS, X> *stage, u32 k0) const {
         weights.start(stage->w, k0);
 #pragma unroll
         for (u32 i = 0; i < X_COUNT; i++) {
             if (X_COUNT == 1 && ROWS * 4 < THREADS && threadIdx.x >= ROWS * 4) break;
 #pragma unroll
-            for (u32 half = 0; half < 2; half++) {
+            for (u32 half = 0; half < HALVES; half++) {
                 const u32 k = k0 + 16 * half + threadIdx.x % 4 * 4, left = k < K ? K - k : 0;
-                const u32 bytes = K % CHUNK == 0 || left >= 4 ? 16 : 4 * left;
-                CP_ASYNC_16(&stage->x[half][threadIdx.x + i * THREADS], bytes > 0 ? x[i] : x[i] - (u64)(k0 / 16) * panel, bytes);
-                x[i] += panel;
+                const u32 bytes = X != FLOATS || K % CHUNK == 0 || left >= 4 ? 16 : 4 * left;
+                const u32 at = k0 / CHUNK * HALVES + half;
+                CP_ASYNC_16(&stage->x[half][threadIdx.x + i * THREADS], piece(x[i], bytes > 0 ? at : 0, panel), bytes);
             }
         }
     }
 
-    METHOD void settle(Stage<W, ROWS> *stage, u32 k0) const { weights.settle(stage->w, k0); }
+    METHOD void settle(Stage<W, ROWS, X> *stage, u32 k0) const { weights.settle(stage->w, k0); }
 
-    template <bool FAST> METHOD void round(Stage<W, ROWS> *stage) const {
+    template <bool FAST> METHOD void round(Stage<W, ROWS, X> *stage) const {
+        if (X != FLOATS) return;
 #pragma unroll
         for (u32 i = 0; i < X_COUNT; i++) {
             const u32 at = threadIdx.x + i * THREADS;
@@ -409,14 +448,14 @@ template <u32 ROWS> struct LaneSums {
     }
 };
 
-template <class W, u32 ROWS, bool FAST> struct TensorTile : WarpSums<ROWS> {
+template <class W, u32 ROWS, bool FAST, Inputs X> struct TensorTile : WarpSums<ROWS> {
     typedef WarpSums<ROWS> Sums;
     using Sums::acc, Sums::first_slot, Sums::first_row;
 
-    template <class Fetching> METHOD void prepare(const Fetching &fetch, Stage<W, ROWS> *stage) { fetch.template round<FAST>(stage); }
+    template <class Fetching> METHOD void prepare(const Fetching &fetch, Stage<W, ROWS, X> *stage) { fetch.template round<FAST>(stage); }
 
     /* Half of a chunk at a time leaves registers for a second block; FAST has one word a pair of k, and takes both. */
-    METHOD void multiply(const Stage<W, ROWS> *stage) {
+    METHOD void multiply(const Stage<W, ROWS, X> *stage) {
         enum { HALVES = FAST ? 1 : 2, QUADS = 4 / HALVES };
         const u32 lane = threadIdx.x % 32, q = quad_of_lane();
 #pragma unroll
@@ -446,9 +485,9 @@ template <class W, u32 ROWS> struct FloatTile : LaneSums<ROWS> {
     typedef LaneSums<ROWS> Sums;
     using Sums::acc, Sums::first_slot, Sums::row;
 
-    template <class Fetching> METHOD void prepare(const Fetching &, Stage<W, ROWS> *) {}
+    template <class Fetching> METHOD void prepare(const Fetching &, Stage<W, ROWS, FLOATS> *) {}
 
-    METHOD void multiply(const Stage<W, ROWS> *stage) {
+    METHOD void multiply(const Stage<W, ROWS, FLOATS> *stage) {
 #pragma unroll 1
         for (u32 fourth = 0; fourth < CHUNK / 4; fourth++) {
             float4 w[2][4];
@@ -495,8 +534,8 @@ template <class Places, u32 STAGES, class Tile, class Fetching> INLINE void sum_
     tile.put((float4 *)shared);
     __syncthreads();
 }
-template <class W, u32 ROWS, class Tile, u32 STAGES> INLINE void sum_tile(const Slots &slots, const Rows &rows, u32 K) {
-    sum_chunks<Stage<W, ROWS>, STAGES, Tile>(Fetch<W, ROWS>(slots, rows, K), K);
+template <class W, u32 ROWS, class Tile, u32 STAGES, Inputs X> INLINE void sum_tile(const Slots &slots, const Rows &rows, u32 K) {
+    sum_chunks<Stage<W, ROWS, X>, STAGES, Tile>(Fetch<W, ROWS, X>(slots, rows, K), K);
 }
 
 /* ---------------------------------------------------------------------------------------------- one row
@@ -604,7 +643,14 @@ INLINE void norm_row(float *xs, u32 K, bool layer, float eps, const float *norm_
  * device's memory, two chunks ahead. All warps share x, which is in shared memory for as many chunks as fit FEW_BYTES:
  * xs[chunk][half][rows][4]. */
 
-enum { FEW_ROWS = 64, FEW_BYTES = 64 * 1024 };
+enum { FEW_ROWS = 64 };
+
+/* Part `part` of a tile's k. */
+struct Share {
+    u32 part, parts;
+    METHOD u32 first(u32 chunks) const { return chunks * part / parts; }
+    METHOD u32 end(u32 chunks) const { return chunks * (part + 1) / parts; }
+};
 
 template <class W, bool FAST, bool UNPAIRED> struct FewTile {
     enum { HALVES = FAST ? 1 : 2 };
@@ -645,6 +691,17 @@ template <class W, bool FAST, bool UNPAIRED> struct FewTile {
         }
     }
 
+    /* The same of words, by asynchronous copies. */
+    METHOD void copy(uint4 *xs, const Rows &rows, u32 first, u32 count) const {
+        const u32 t = threadIdx.x % 4, r0 = threadIdx.x / 4; /* a row's four quads side by side */
+        for (u32 r = r0; r < rows.count; r += THREADS / 4) {
+            const float *from = rows.at(r) + 4 * t + (u64)first * HALVES * rows.ld * 16;
+            uint4 *to = xs + r * 4 + t;
+#pragma unroll 4
+            for (u32 i = 0; i < count * HALVES; i++) CP_ASYNC_16(to + i * (rows.count * 4), from + i * (rows.ld * 16), 16);
+        }
+    }
+
     METHOD void multiply(const uint4 *xs, u32 rows, u32 first, u32 end) {
         const u32 lane = threadIdx.x % 32;
 #pragma unroll 1
@@ -665,24 +722,42 @@ template <class W, bool FAST, bool UNPAIRED> struct FewTile {
 };
 
 /* sums[part][slot][rows][4], lines swizzled, where `split` warps share two slots: what each of them has. They lie where x was. */
-template <class W, bool FAST, bool UNPAIRED> CALLED void sum_few(Slots slots, Rows rows, u32 K, u32 split) {
+template <class W, bool FAST, bool UNPAIRED, Inputs X> CALLED void sum_few(Slots slots, Rows rows, u32 K, u32 split, Share share) {
     SHARED(shared);
     const u32 warp = threadIdx.x / 32, pair = warp / split, slots_of_tile = WARPS / split * 2;
-    const u32 fitting = FEW_BYTES / (rows.count * CHUNK * (FAST ? 2 : 4)); /* chunks of x */
+    const u32 of_chunk = rows.count * (CHUNK / 8 * (FAST ? 1 : 2)); /* words of x, 16 bytes at a time */
+    const u32 fitting = FEW_BYTES / (X == FLOATS ? 1 : 2) / 16 / of_chunk; /* chunks of x */
     FewTile<W, FAST, UNPAIRED> few = {};
     few.w = slots.at<W>(2 * pair + upper_slot(), K) + quad_of_lane();
     few.lines = W::lines(K);
-    few.chunks = (K + CHUNK - 1) / CHUNK;
-    few.chunk = warp % split;
+    const u32 chunks = (K + CHUNK - 1) / CHUNK, begin = share.first(chunks);
+    few.chunks = share.end(chunks); /* of this block */
+    few.chunk = begin + warp % split;
     few.split = split;
     few.load(few.ahead[0], few.chunk);
     few.load(few.ahead[1], few.chunk + split);
-    for (u32 first = 0; first < few.chunks; first += fitting) {
-        const u32 count = few.chunks - first < fitting ? few.chunks - first : fitting;
-        if (first > 0) __syncthreads();
-        few.stage((uint4 *)shared, rows, K, first, count);
-        __syncthreads();
-        few.multiply((const uint4 *)shared, rows.count, first, first + count);
+    if (X == FLOATS) {
+        for (u32 first = begin; first < few.chunks; first += fitting) {
+            const u32 count = least(few.chunks - first, fitting);
+            if (first > begin) __syncthreads();
+            few.stage((uint4 *)shared, rows, K, first, count);
+            __syncthreads();
+            few.multiply((const uint4 *)shared, rows.count, first, first + count);
+        }
+    } else { /* in two halves: one is filled while the other is multiplied */
+        few.copy((uint4 *)shared, rows, begin, least(few.chunks - begin, fitting));
+        CP_ASYNC_COMMIT();
+        u32 now = 0;
+        for (u32 first = begin; first < few.chunks; first += fitting, now ^= 1) {
+            const u32 end = least(few.chunks, first + fitting);
+            uint4 *next = (uint4 *)shared + (now ^ 1) * (fitting * of_chunk);
+            if (end < few.chunks) few.copy(next, rows, end, least(few.chunks - end, fitting));
+            CP_ASYNC_COMMIT();
+            CP_ASYNC_WAIT(1);
+            __syncthreads();
+            few.multiply((const uint4 *)shared + now * (fitting * of_chunk), rows.count, first, end);
+            __syncthreads();
+        }
     }
     __syncthreads();
     MMA_DONE();
@@ -701,13 +776,39 @@ INLINE float4 sum_of_parts(const float4 *sums, u32 rows, u32 slot, u32 split, u3
     return sum;
 }
 
+/* Blocks that share the k of a tile leave what they have in scratch memory; the last one to do so adds it up in the order of k, whoever that
+ * is, to sums[slot][rows][4], and gets true. [SHARED_TILES] counters, 0 in between, then [tile and part][slot][rows][4] of FEW_ROWS rows. */
+INLINE float4 *shares_of(u8 *scratch, u32 tile) { return (float4 *)(scratch + 4 * SHARED_TILES) + (u64)tile * (WARPS * 2 * FEW_ROWS * 4); }
+INLINE bool share_few(float4 *sums, u8 *scratch, u32 tile, Share share, u32 rows, u32 split) {
+    const u32 slots = WARPS / split * 2, of_slot = rows * 4;
+    u32 *counter = (u32 *)scratch + tile;
+    float4 *own = shares_of(scratch, tile + share.part);
+    for (u32 i = threadIdx.x; i < slots * of_slot; i += THREADS) own[i] = sum_of_parts(sums, rows, i / of_slot, split, i % of_slot);
+    __syncthreads();
+    const bool last = threadIdx.x == 0 && ADD_ACQUIRE_RELEASE(counter, 1u) + 1 == share.parts;
+    if (!__syncthreads_or(last)) return false;
+    if (threadIdx.x == 0) *counter = 0;
+    for (u32 i = threadIdx.x; i < slots * of_slot; i += THREADS) {
+        float4 sum = shares_of(scratch, tile)[i];
+        for (u32 p = 1; p < share.parts; p++) sum = add4(sum, shares_of(scratch, tile + p)[i]);
+        sums[i] = sum;
+    }
+    __syncthreads();
+    return true;
+}
+/* Before a step: nobody has left anything. A barrier of the grid must follow. */
+INLINE void begin_sharing(u8 *scratch) {
+    for (u32 i = blockIdx.x * THREADS + threadIdx.x; i < SHARED_TILES; i += gridDim.x * THREADS) ((u32 *)scratch)[i] = 0;
+}
+
 /* The first weights of a tile for the cache, before the step's values may be read: of two lines one quad, with which the others come. */
-template <class W> INLINE void announce_few(const Slots &slots, u32 K, u32 split) {
+template <class W> INLINE void announce_few(const Slots &slots, u32 K, u32 split, Share share) {
+    const u32 begin = share.first((K + CHUNK - 1) / CHUNK);
     const u32 warp = threadIdx.x / 32;
     if (quad_of_lane() != 0) return;
     const uint4 *w = slots.at<W>(warp / split * 2 + upper_slot(), K) + quad_of_lane();
     for (u32 i = 0; i < 16; i += 2) {
-        const u32 line = (warp % split + i / 4 * split) * (CHUNK / 2) + line_of_lane(i % 4);
+        const u32 line = (begin + warp % split + i / 4 * split) * (CHUNK / 2) + line_of_lane(i % 4);
         if (line < W::lines(K)) PREFETCH_L2(w + 4 * line);
     }
 }

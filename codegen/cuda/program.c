@@ -1,5 +1,6 @@
 /* The text of a program: tables of its phases, a function for each kernel, the entries. */
 #include "codegen/cuda/kernels.h"
+#include "codegen/cuda/linear.h"
 #include "codegen/cuda/vmath.h"
 #include "codegen/cuda/warpgroup.h"
 #include "codegen/target.h"
@@ -34,7 +35,8 @@ enum {
     CG_MAX_PARTS = 4,
     PICK_BYTES = 4096, /* of shared memory: what picking takes */
     MOST_SLICES = 1024, /* of pick.cuh, whose Kept lies in the scratch memory; or, for several sequences, a List each */
-    MOST_KEPT = 512
+    MOST_KEPT = 512,
+    SHARED_TILES = 1024 /* of a stage: product.cuh */
 };
 
 typedef void (*Emitter)(CgCuda *c);
@@ -61,10 +63,11 @@ static const char *space_name(uint64_t space) {
     return names[space];
 }
 
-static void print_operands(const PgPhase *phase, SuText *out) {
+/* x: where words lie that take the place of PG_LINEAR_X; NULL or PG_NOWHERE: there are none. */
+static void print_operands(const PgPhase *phase, const PgRef *x, SuText *out) {
     int last = last_operand(phase);
     for (int i = 0; i <= last; i++) {
-        const PgRef *ref = &phase->operands[i];
+        const PgRef *ref = i == PG_LINEAR_X && x != NULL && x->space != PG_NOWHERE ? x : &phase->operands[i];
         su_text_add(out, "%s{%s, %llu, %llu}",
                     i == 0       ? ""
                     : i % 6 == 0 ? ",\n      "
@@ -73,21 +76,28 @@ static void print_operands(const PgPhase *phase, SuText *out) {
     }
 }
 
-static void print_table(const PgStep *step, const char *mode, SuText *out) {
+/* words: of its phases; NULL: none. tile0: Phase.tile0 of each. */
+static void print_table(const PgStep *step, const char *mode, const CgWordPlan *words, const uint32_t *tile0, SuText *out) {
     static const char *const counts[] = {
 #define PG_COUNT_ROW(NAME, word) #NAME,
 #include "ir/words.def"
     };
     SU_TABLE_FULL(counts, PG_PER_POSITION_BLOCK + 1);
-    su_text_add(
-        out, "/* kernel, more in the stage, tiles per, fixed, E, k, block; where operands lie */\nTABLE Phase %s_table[%u] = {\n",
-        mode, step->n_phases);
+    su_text_add(out,
+                "/* kernel, more in the stage, tiles per, fixed, E, k, block, first shared tile; where operands lie */\nTABLE "
+                "Phase %s_table[%u] = {\n",
+                mode, step->n_phases);
     for (uint32_t i = 0; i < step->n_phases; i++) {
         const PgPhase *p = &step->phases[i];
-        su_text_add(out, "    /* %u: %s, line %u */\n    {%u, %u, %s, %u, %u, %u, %d,\n     {", i, p->name, p->line, p->kernel,
-                    i + 1 < step->n_phases && p[1].stage == p->stage, counts[p->count], p->fixed, p->E, p->k, p->block);
-        print_operands(p, out);
-        su_text_add(out, "}},\n");
+        su_text_add(out, "    /* %u: %s, line %u */\n    {%u, %u, %s, %u, %u, %u, %d, %u,\n     {", i, p->name, p->line, p->kernel,
+                    i + 1 < step->n_phases && p[1].stage == p->stage, counts[p->count], p->fixed, p->E, p->k, p->block,
+                    words != NULL ? tile0[i] : 0);
+        print_operands(p, words != NULL ? &words->x[i] : NULL, out);
+        su_text_add(out, "}");
+        if (words != NULL && words->places[i].space != PG_NOWHERE)
+            su_text_add(out, ", %llu, %llu", (unsigned long long)words->places[i].per_row,
+                        (unsigned long long)words->places[i].fixed);
+        su_text_add(out, "},\n");
     }
     su_text_add(out, "};\n\n");
 }
@@ -137,11 +147,33 @@ typedef struct Printed {
     int parts;
 } Printed;
 
-static Printed print_form(const CgCudaTarget *target, const PgKernel *kernel, CgCudaForm form) {
+/* The program that is being printed. */
+typedef struct Printing {
+    const CgCudaTarget *target;
+    const PgProgram *program;
+    SuText *out;
+    Printed *many; /* [n_kernels] CG_ONE or CG_MANY */
+    bool *own_few; /* [n_kernels]: there is a kN_few */
+    bool *ahead; /* [n_kernels]: there is a kN_ahead */
+    CgWordPlan words;
+    bool shares; /* blocks of rows_step share tiles */
+    CgCudaPlan plan;
+} Printing;
+
+static Printed print_form(const Printing *p, uint32_t index, CgCudaForm form) {
     Printed printed = {.parts = 1};
+    const PgKernel *kernel = &p->program->kernels[index];
     for (int part = 0; part < printed.parts; part++) {
         CgCuda *c = &printed.made[part];
-        *c = (CgCuda){.target = target, .kernel = kernel, .out = &printed.texts[part], .form = form, .part = part, .parts = 1};
+        *c = (CgCuda){.target = p->target,
+                      .kernel = kernel,
+                      .out = &printed.texts[part],
+                      .form = form,
+                      .part = part,
+                      .x_words = p->words.read[index],
+                      .y_words = (CgWords)p->words.written[index],
+                      .words_of = p->words.types[index],
+                      .parts = 1};
         emitters[kernel->kind](c);
         if (part == 0) printed.parts = c->parts;
         if (printed.parts > (form == CG_MANY ? CG_MAX_PARTS : 1)) SU_BUG("a kernel in %d parts", printed.parts);
@@ -190,17 +222,6 @@ static void print_block_entry(uint32_t index, const char *suffix, const CgCuda *
 
 /* ---------------------------------------------------------------------------------------------- the program */
 
-/* The program that is being printed. */
-typedef struct Printing {
-    const CgCudaTarget *target;
-    const PgProgram *program;
-    SuText *out;
-    Printed *many; /* [n_kernels] CG_ONE or CG_MANY */
-    bool *own_few; /* [n_kernels]: there is a kN_few */
-    bool *ahead; /* [n_kernels]: there is a kN_ahead */
-    CgCudaPlan plan;
-} Printing;
-
 static uint32_t larger(uint32_t a, uint64_t b) { return a > b ? a : (uint32_t)b; }
 
 static void note_scratch(RtCudaImage *image, const CgCuda *c) {
@@ -246,18 +267,19 @@ static void print_kernel(Printing *p, uint32_t index) {
     cg_kernel_words(kernel, words, sizeof words);
     snprintf(about, sizeof about, "%s; first in line %u: %s", words, phase->line, phase->name);
     print_ahead(p, index);
-    p->many[index] = print_form(p->target, kernel, kernel->mode == PG_ROW ? CG_ONE : CG_MANY);
+    p->many[index] = print_form(p, index, kernel->mode == PG_ROW ? CG_ONE : CG_MANY);
     if (kernel->mode == PG_ROW) {
         print_parts(p, index, true, about);
         image->row_shared = larger(image->row_shared, CG_CUDA_HELD + p->many[index].made[0].shared);
         return;
     }
-    Printed few = print_form(p->target, kernel, CG_FEW);
+    Printed few = print_form(p, index, CG_FEW);
     p->own_few[index] = !same_text(&few, &p->many[index]);
     print_parts(p, index, !p->own_few[index], about);
     if (p->own_few[index]) print_function(about, index, "_few", true, &few, 0, p->out);
     image->few_shared = larger(image->few_shared, CG_CUDA_HELD + few.made[0].shared);
-    note_scratch(image, &few.made[0]);
+    if (few.made[0].scratch_per_row + few.made[0].scratch_per_segment + few.made[0].scratch_fixed > 0)
+        SU_BUG("kernel %u takes scratch memory, where tiles are shared in rows_step", index);
     free_printed(&few);
 }
 
@@ -291,13 +313,14 @@ static void print_phase_loop(const Printing *p, PgMode mode) {
                 "    u32 dealt = 0;\n"
                 "    fetch_phase(%s, 0);\n"
                 "    CP_ASYNC_WAIT(0);\n"
-                "    __syncthreads();\n"
+                "    __syncthreads();\n%s"
                 "    for (u32 i = 0; i < PHASES; i++) {\n"
                 "        const Phase *phase = &held()->phases[i %% 2];\n"
                 "        if (i + 1 < PHASES) fetch_phase(%s, i + 1);\n"
                 "        const u32 first = (blockIdx.x + gridDim.x - dealt %% gridDim.x) %% gridDim.x;\n"
                 "        switch (phase->kernel) {\n",
-                name, p->program->steps[mode].n_phases, table_name(mode), table_name(mode));
+                name, p->program->steps[mode].n_phases, table_name(mode),
+                mode == PG_BLOCK && p->shares ? "    begin_sharing(held_step()->scratch);\n" : "", table_name(mode));
     for (uint32_t i = 0; i < p->program->n_kernels; i++)
         if (p->program->kernels[i].mode == mode)
             su_text_add(p->out, "        case %u: dealt += k%u%s((const P%u *)phase, first); break;\n", i, i,
@@ -318,28 +341,43 @@ static void print_phase_loop(const Printing *p, PgMode mode) {
                 name);
 }
 
+/* Whether row_step's logits come with the best of each block. */
+static bool notes_best(const Printing *p) {
+    const PgStep *step = &p->program->steps[PG_ROW];
+    const PgKernel *last = &p->program->kernels[step->phases[step->n_phases - 1].kernel];
+    CgCuda c = {.target = p->target, .kernel = last, .form = CG_ONE};
+    return last->kind == PG_LINEAR && cg_linear_notes_best(&(CgLinear){.c = &c, .k = last});
+}
+
 /* The persistent launch: picks tokens if it is told to, takes the step, and so on. One row is nothing but loads, of which two blocks a
  * multiprocessor have twice as many on their way; it needs no more registers than they leave. */
 static void print_step_entry(Printing *p, PgMode mode) {
     const char *name = mode_name(mode), *table = mode == PG_ROW ? "row" : "block";
-    bool ropes = p->program->n_ropes > 0;
+    bool ropes = p->program->n_ropes > 0, noted = mode == PG_ROW && notes_best(p);
     print_look_ahead(p, mode);
     print_phase_loop(p, mode);
     su_text_add(p->out,
                 "%s(%s_step)(Step *step, Control *control) {\n"
                 "    u32 barriers = 0, turn = 0;\n"
-                "    hold_step(step);\n"
+                "    hold_step(step);\n%s"
                 "    for (; turn < control->steps; turn++) {\n"
                 "        if (turn > 0) grid_barrier(&control->barrier, ++barriers); /* logits are there */\n"
-                "        if (control->picking) {\n"
+                "        if (control->picking%s) {\n"
                 "            %s;\n"
                 "            grid_barrier(&control->barrier, ++barriers);\n"
                 "            if (has_ended(step, control)) break;\n"
                 "            take_tokens(step, control, turn);\n"
                 "            grid_barrier(&control->barrier, ++barriers);\n"
                 "        }\n",
-                mode == PG_ROW ? "ENTRY_OF_TWO" : "ENTRY", name,
+                mode == PG_ROW ? "ENTRY_OF_TWO" : "ENTRY", name, noted ? "    hold_picking(control);\n" : "",
+                noted ? " && !picks_noted(control, turn)" : "",
                 mode == PG_ROW ? "pick_together(step, control, turn, &barriers)" : "pick_tokens(step, control, turn)");
+    if (noted)
+        su_text_add(p->out,
+                    "        else if (control->picking) {\n"
+                    "            if (!take_noted(step, control, turn)) break;\n%s"
+                    "        }\n",
+                    ropes ? "            grid_barrier(&control->barrier, ++barriers); /* the row's position is there */\n" : "");
     if (ropes) su_text_add(p->out, "        fill_%s_ropes(step);\n        grid_barrier(&control->barrier, ++barriers);\n", table);
     su_text_add(p->out,
                 "        %s_phases(control, &barriers);\n"
@@ -466,12 +504,33 @@ static void print_image(Printing *p, SuArena *arena) {
     su_text_add(p->out, "\n};\n");
 }
 
+/* Phase.tile0 of PG_BLOCK: tiles of a stage whose k blocks share lie one behind the other in scratch memory (product.cuh). */
+static const uint32_t *share_tiles(Printing *p, SuArena *arena) {
+    const PgStep *step = &p->program->steps[PG_BLOCK];
+    uint32_t *tile0 = SU_NEW_ARRAY(arena, uint32_t, step->n_phases), next = 0;
+    for (uint32_t i = 0; i < step->n_phases; i++) {
+        if (i > 0 && step->phases[i].stage != step->phases[i - 1].stage) next = 0;
+        uint32_t tiles = cg_linear_shared_tiles(p->target, &p->program->kernels[step->phases[i].kernel]);
+        tile0[i] = next;
+        next += tiles;
+        if (tiles > 0 && step->phases[i].stage == 0) SU_BUG("no barrier stands before the tiles of phase %u, which are shared", i);
+        if (next > SHARED_TILES) SU_BUG("a stage has %u tiles that are shared", next);
+        uint32_t bytes = 4 * SHARED_TILES + next * (uint32_t)(p->target->threads / 32) * 2 * CG_CUDA_FEW_ROWS * 64;
+        if (tiles > 0) p->plan.image.scratch_fixed = larger(p->plan.image.scratch_fixed, bytes);
+        p->shares = p->shares || tiles > 0;
+    }
+    return tile0;
+}
+
 /* ---------------------------------------------------------------------------------------------- the text */
 
 void cg_cuda_print_prelude(const CgCudaTarget *target, SuText *out) {
     su_text_add(out, "enum { THREADS = %d, WARPS = THREADS / 32, HELD_BYTES = %d };\n", target->threads, CG_CUDA_HELD);
-    su_text_add(out, "enum { PICK_BYTES = %d, MOST_SLICES = %d, MOST_KEPT = %d, PICK_SIZE = %zu, CONTROL_SIZE = %zu };\n\n",
-                PICK_BYTES, MOST_SLICES, MOST_KEPT, sizeof(RtCudaPick), sizeof(RtCudaControl));
+    su_text_add(out,
+                "enum { PICK_BYTES = %d, MOST_SLICES = %d, MOST_KEPT = %d, PICK_SIZE = %zu, CONTROL_SIZE = %zu };\n"
+                "enum { FEW_BYTES = %u, SHARED_TILES = %d };\n\n",
+                PICK_BYTES, MOST_SLICES, MOST_KEPT, sizeof(RtCudaPick), sizeof(RtCudaControl), cg_cuda_few_bytes(target),
+                SHARED_TILES);
     cg_cuda_print_vmath(out);
     su_text_add(out, "%s\n%s\n%s\n%s\n%s\n", cg_cuda_prelude, cg_cuda_product, cg_cuda_blocks, cg_cuda_rounded, cg_cuda_pick);
     if (target->warpgroups) cg_cuda_print_warpgroups(out);
@@ -486,8 +545,11 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     p.plan.image.row_shared = p.plan.image.few_shared = CG_CUDA_HELD + PICK_BYTES;
     p.plan.image.scratch_fixed =
         larger(CG_CUDA_FEW_ROWS * 4 * 4 * MOST_KEPT, 4 * (2 * MOST_SLICES + 4 * (uint64_t)program->vocab_size));
-    print_table(&program->steps[PG_ROW], "row", out);
-    print_table(&program->steps[PG_BLOCK], "block", out);
+    p.words = cg_words_plan(target, program, &scratch);
+    p.plan.image.arena_per_row = (uint32_t)p.words.arena_per_row;
+    const uint32_t *tile0 = share_tiles(&p, &scratch);
+    print_table(&program->steps[PG_ROW], "row", NULL, NULL, out);
+    print_table(&program->steps[PG_BLOCK], "block", &p.words, tile0, out);
     print_ropes(&p);
     for (uint32_t i = 0; i < program->n_kernels; i++) print_kernel(&p, i);
     print_step_entry(&p, PG_ROW);

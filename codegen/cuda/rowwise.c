@@ -2,6 +2,8 @@
 #include "codegen/cuda/kernels.h"
 #include "support/diag.h"
 
+#include <stdio.h>
+
 static int tile_rows(const PgKernel *k) { return k->mode == PG_ROW ? 1 : PG_ROW_BLOCK; }
 
 /* for each element of the tile's rows: panel, lane and row; `limit` rows exist. */
@@ -27,10 +29,11 @@ void cg_cuda_embed(CgCuda *c) {
     cg_cuda_tiles(c, 1);
     open_elements(c, "step->rows");
     cg_cu(c,
-          "const u32 token = step->tokens[row], d = panel * 16 + lane;\n"
+          "const u32 token = %s, d = panel * 16 + lane;\n"
           "const float v = d < D ? %s::weight(table + token / 16 * %lluull, D, d, token %% 16) : 0;\n"
           "y[(panel * ld + row) * 16 + lane] = ",
-          cg_cuda_type(k->dtype), (unsigned long long)ir_panel_bytes(k->dtype, k->O));
+          k->mode == PG_ROW ? "held()->token < 0 ? step->tokens[0] : held()->token" : "step->tokens[row]", cg_cuda_type(k->dtype),
+          (unsigned long long)ir_panel_bytes(k->dtype, k->O));
     if (k->scaled) cg_cu(c, "%s * ", cg_cuda_float(k->scale, scale));
     cg_cu(c, "v;\n}\n");
     cg_cuda_end_tiles(c);
@@ -44,11 +47,15 @@ static void print_row(CgCuda *c) {
     char eps[48];
     cg_cu(c,
           "const Spread spread = warp_spread(x + plane, %s, from, O, %s, %s);\n"
-          "for (u32 i = threadIdx.x %% 32; i < PADDED; i += 32) {\n"
-          "const float v = (x[plane + element(%s, from, i)] - spread.mean) * spread.scale * w[i]%s;\n"
-          "y[plane + element(%s, row, i)] = i < O ? v : 0;\n"
-          "}\n",
-          stride, layer ? "true" : "false", cg_cuda_float(k->eps, eps), stride, layer ? " + b[i]" : "", stride);
+          "for (u32 i = threadIdx.x %% 32; i < PADDED / 4; i += 32) {\n"
+          "const u32 q = i %% 4;\n"
+          "const u64 panel = i / 4, at = (panel * %s + row) * 16 + 4 * q;\n"
+          "float4 v = *quad(x + plane + (panel * %s + from) * 16 + 4 * q);\n"
+          "v = mul4(mul4(add4(v, splat4(-spread.mean)), splat4(spread.scale)), quad(w)[i]);\n"
+          "v = first4(%s, O > 4 * i ? O - 4 * i : 0);\n",
+          stride, layer ? "true" : "false", cg_cuda_float(k->eps, eps), stride, stride, layer ? "add4(v, quad(b)[i])" : "v");
+    cg_cuda_put_quad(c, "plane", stride, "at", "row", "panel", "v");
+    cg_cu(c, "}\n");
 }
 
 /* Each run of it by itself; weights of runs begin at a panel of their own. Lanes past O become zero with the last run. */
@@ -62,11 +69,15 @@ static void print_runs(CgCuda *c) {
           "const Spread spread = run_spread(x + plane, %s, from, first, RUN, %s);\n"
           "for (u32 i = threadIdx.x %% 32; i < RUN; i += 32) {\n"
           "const float v = x[plane + element(%s, from, first + i)] * spread.scale * w[%si];\n"
-          "y[plane + element(%s, row, first + i)] = v;\n"
-          "}\n}\n"
-          "if (O + threadIdx.x %% 32 < PADDED) y[plane + element(%s, row, O + threadIdx.x %% 32)] = 0;\n",
+          "const u32 at = first + i;\n",
           (long long)(k->O / k->runs), (unsigned long long)pg_panels(k->O / k->runs) * PG_LANES, stride, cg_cuda_float(k->eps, eps),
-          stride, k->one_run_w ? "" : "first / RUN * RUN_PADDED + ", stride, stride);
+          stride, k->one_run_w ? "" : "first / RUN * RUN_PADDED + ");
+    char element[64];
+    snprintf(element, sizeof element, "element(%s, row, at)", stride);
+    cg_cuda_put(c, "plane", stride, element, "row", "at", "v");
+    cg_cu(c, "}\n}\n");
+    if (k->O % PG_LANES == 0) return; /* words have whole chunks */
+    cg_cu(c, "if (O + threadIdx.x %% 32 < PADDED) y[plane + element(%s, row, O + threadIdx.x %% 32)] = 0;\n", stride);
 }
 
 /* A warp takes a row. */
@@ -80,6 +91,7 @@ void cg_cuda_norm(CgCuda *c) {
     cg_cu(c, "const float *x = floats(step, phase, %d), *w = floats(step, phase, %d);\n", PG_NORM_X, PG_NORM_W);
     if (layer) cg_cu(c, "const float *b = floats(step, phase, %d);\n", PG_NORM_B);
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_NORM_Y);
+    cg_cuda_words(c);
     cg_cuda_tiles(c, 1);
     cg_cu(c, "for (u32 r = threadIdx.x / 32; r < ROWS * PLANES; r += WARPS) {\n"
              "const u64 row = tile * ROWS + r %% ROWS;\n");

@@ -50,6 +50,7 @@ static void print_pointers(const Scan *s) {
     }
     if (k->dbc_layout == PG_POSITIONS && k->mode == PG_BLOCK) cg_cuda_groups(c, PG_SCAN_GROUPS);
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_SCAN_Y);
+    cg_cuda_words(c);
 }
 
 uint64_t cg_scan_plane(int64_t width) { return pg_panels(width) * PG_LANES; }
@@ -103,11 +104,10 @@ static void print_sums(const Scan *s) {
           "for (u32 slot = 0; slot < k; slot++) sum = fmaf(combine_weights[row * k + slot], terms[%s * 16 + channel], sum);\n",
           cg_scan_place(s));
     cg_scan_skip(s);
-    cg_cu(c, "const float v = fmaf(skip, x[at], sum);\n");
-    if (k->gate)
-        cg_cu(c, "y[at] = v * %s(z[at]);\n}\n", cg_scan_act(k));
-    else
-        cg_cu(c, "y[at] = v;\n}\n");
+    cg_cu(c, "float v = fmaf(skip, x[at], sum);\n");
+    if (k->gate) cg_cu(c, "v *= %s(z[at]);\n", cg_scan_act(k));
+    cg_cuda_put(c, "", "ld", "at", "row", "panel * 16 + channel", "v");
+    cg_cu(c, "}\n");
     cg_cuda_end_tiles(c);
 }
 

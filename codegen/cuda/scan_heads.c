@@ -18,6 +18,7 @@ static void print_pointers(CgCuda *c) {
           PG_HEADS_A, PG_HEADS_D);
     if (k->gate) cg_cu(c, "const float *z = floats(step, phase, %d);\n", PG_HEADS_Z);
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_HEADS_Y);
+    cg_cuda_words(c);
     if (k->scan != PG_SCAN_PLAIN)
         cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\nconst float *combine_weights = floats(step, phase, %d);\n",
               PG_HEADS_EXPERTS, PG_HEADS_COMBINE_W);
@@ -120,9 +121,11 @@ static void print_rows(CgCuda *c) {
         print_move(c, "s[m]");
         cg_cu(c, "const float total = moved;\n");
     }
-    cg_cu(c, "if (lane == 0) y[out] = total");
+    cg_cu(c, "if (lane > 0) continue;\nconst float result = total");
     if (k->gate) cg_cu(c, " * %s(z[out])", cg_cuda_act(k->act));
-    cg_cu(c, ";\n}\n");
+    cg_cu(c, ";\n");
+    cg_cuda_put(c, "", "ld", "out", "row", "panel * 16 + channel", "result");
+    cg_cu(c, "}\n");
 }
 
 void cg_cuda_heads(CgCuda *c) {

@@ -200,7 +200,6 @@ void cg_walk_prepare(const Walk *w) {
     const PgKernel *k = w->k;
     clear_pads(w);
     prepare_fetch(w);
-    if (!w->s->experts) cg_cu(c, "float *y_at = y + (panel * ld + from) * 16;\n");
     if (w->s->mixed_delta) return;
     cg_cu(c, "const u64 own = %s;\nconst u8 *matrix = dt_w + own * %lluull;\n", cg_walk_own(w, k->own_dt),
           (unsigned long long)ir_panel_bytes(k->dtype, k->R));
@@ -360,7 +359,10 @@ static void print_result(const Walk *w) {
     }
     cg_cu(c, "const float v = fmaf(skip, x_in[in + i], sum)");
     if (k->gate) cg_cu(c, " * %s(z_in[in + i])", cg_scan_act(k));
-    cg_cu(c, ";\nif (i < rows * 16) y_at[block * ROWS * 16 + i] = v;\n");
+    cg_cu(c, ";\nif (i < rows * 16) {\n");
+    cg_cuda_put(c, "", "ld", "(panel * ld + from + block * ROWS) * 16 + i", "from + block * ROWS + i / 16", "panel * 16 + channel",
+                "v");
+    cg_cu(c, "}\n");
 }
 
 void cg_walk_finish(const Walk *w) {

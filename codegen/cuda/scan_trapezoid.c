@@ -24,6 +24,7 @@ static void print_pointers(CgCuda *c) {
         cg_cu(c, "const float *mimo_z = floats(step, phase, %d), *mimo_o = floats(step, phase, %d);\n", PG_TRAPEZOID_MIMO_Z,
               PG_TRAPEZOID_MIMO_O);
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_TRAPEZOID_Y);
+    cg_cuda_words(c);
     cg_cuda_shared(c, "float", "lane_parts", (uint64_t)c->target->threads * sizeof(float));
 }
 
@@ -77,11 +78,13 @@ static void print_outputs(CgCuda *c) {
     cg_cu(c, "moved = fmaf(s[m], %s, moved);\n}\n", element("c", at, k));
     cg_cu(c, "moved = sum_of_sixteen(moved, lane_parts) + x_row%s * D[panel * 16 + channel];\n", spread(k, "mimo_x", mx));
     if (k->gate)
-        cg_cu(c,
-              "moved = moved * vm_silu(z[out]%s)%s;\ntotal = r == 0 ? moved : total + moved;\n}\nif (lane == 0) y[out] = total;\n",
+        cg_cu(c, "moved = moved * vm_silu(z[out]%s)%s;\ntotal = r == 0 ? moved : total + moved;\n}\nif (lane == 0) {\n",
               spread(k, "mimo_z", mz), spread(k, "mimo_o", mo));
     else
-        cg_cu(c, "if (lane == 0) y[r * (PANELS * 16 * ld) + out] = moved;\n}\n");
+        cg_cu(c, "if (lane > 0) continue;\n");
+    cg_cuda_put(c, k->gate ? "" : "r * (PANELS * 16 * ld)", "ld", "out", "row", "panel * 16 + channel",
+                k->gate ? "total" : "moved");
+    cg_cu(c, "}\n");
 }
 
 void cg_cuda_trapezoid(CgCuda *c) {

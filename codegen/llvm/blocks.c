@@ -50,11 +50,9 @@ CgScales cg_group_scales(CgEmit *e, IrDtype dtype, CgValue group, const CgScales
 }
 
 CgValue cg_q4_sums(CgEmit *e, CgValue group, const CgScales *shared, CgValue n, CgValue p_sum) {
-    LLVMTypeRef types[2] = {e->i32, e->f32};
-    CgValue p = cg_splat(e, cg_intrinsic(e, "llvm.fptosi.sat", types, 2, &p_sum, 1)); /* of NaN something, which nobody sees */
     CgValue sn = cg_imul(e, n, load_small_integers(e, cg_at_n(e, group, Q4_S)));
-    CgValue tp = cg_imul(e, p, load_small_integers(e, cg_at_n(e, group, Q4_T)));
-    return cg_fma(e, shared->m, to_floats(e, tp), cg_mul(e, shared->d, to_floats(e, sn)));
+    CgValue mt = cg_mul(e, shared->m, load_small(e, cg_at_n(e, group, Q4_T)));
+    return cg_fma(e, mt, p_sum, cg_mul(e, shared->d, to_floats(e, sn)));
 }
 
 /* ---------------------------------------------------------------------------------------------- a group of 16 outputs */

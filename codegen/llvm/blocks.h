@@ -13,8 +13,8 @@ typedef struct CgScales {
 CgScales cg_shared_scales(CgEmit *e, IrDtype dtype, CgValue panel, uint64_t groups, CgValue run);
 /* Of the group at `group`. */
 CgScales cg_group_scales(CgEmit *e, IrDtype dtype, CgValue group, const CgScales *shared);
-/* (d·s)·n - (m·t)·p of the group of q4 at `group`, each product rounded once, as docs/bits.md has it: s·n and t·p are exact. n: an ivec,
- * Σ q·p; p_sum: Σ p, an f32 that is an integer. */
+/* (d·s)·n - (m·t)·p of the group of q4 at `group`, each product rounded once, as docs/bits.md has it: s·n and m·t are exact. n: an ivec,
+ * Σ q·p; p_sum: Σ p in all lanes. */
 CgValue cg_q4_sums(CgEmit *e, CgValue group, const CgScales *shared, CgValue n, CgValue p_sum);
 
 /* An ivec of pairs of bf16 as floats: out[0] of the low halves, which are of the earlier k, out[1] of the high ones. (dtypes.c) */

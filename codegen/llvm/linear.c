@@ -1,6 +1,6 @@
 /* PG_LINEAR: a linear layer with what the passes put around it. A tile is a group of panels (of one expert) and, in PG_BLOCK, 8 rows.
  *
- *   PG_ROW    norm prologue once a call; then per tile: for each expert of the tile (one, or all of a sum): sums, epilogue
+ *   PG_ROW    prologue (norm, rounding) once a worker; then per tile: for each expert of the tile (one, or all of a sum): sums, epilogue
  *   PG_BLOCK  per tile: sums of block_panels × block_rows at a time over the tile's eight rows, epilogue
  */
 #include "codegen/llvm/kernels.h"
@@ -13,10 +13,11 @@ enum {
 };
 
 CgLinearShape cg_linear_shape(const CgSchedule *schedule, const PgKernel *k) {
-    CgLinearShape s = {.panels = (unsigned)schedule->panels, .rows = (unsigned)schedule->rows, .parts = 1};
-    uint64_t panels = pg_panels(k->O);
+    CgLinearShape s = {
+        .panels = (unsigned)schedule->panels, .rows = (unsigned)schedule->rows, .span = (unsigned)schedule->span, .parts = 1};
+    uint64_t panels = pg_panels(k->O), together = (uint64_t)s.panels * s.span;
     if (k->mode == PG_BLOCK) s.parts = PG_ROW_BLOCK / s.rows * (unsigned)schedule->blocks;
-    s.groups = (panels + s.panels - 1) / s.panels;
+    s.groups = (panels + together - 1) / together * s.span;
     return s;
 }
 
@@ -72,16 +73,23 @@ static void set_planes(Linear *m, CgValue x, uint64_t planes, uint64_t bytes) {
     m->x_plane = planes == 1 ? NULL : cg_i64(m->e, bytes);
 }
 
+/* What a prologue writes to scratch is there still when the worker claims more tiles of the phase. */
+static CgIf unless_prepared(CgEmit *e) {
+    return cg_if(e, cg_icmp(e, LLVMIntEQ, cg_arg_u32(e, offsetof(RtArgs, prepared)), cg_i64(e, 0)));
+}
+
 /* PG_ROW: the normed x goes to scratch, [plane][K/16][16]. */
 static void norm_prologue(Linear *m) {
     CgEmit *e = m->e;
     uint64_t planes = x_planes(m->k), bytes = pg_panels(m->k->K) * 64;
     CgValue out = cg_scratch(e, planes * bytes), w = cg_operand(e, PG_LINEAR_NORM_W);
     CgValue b = m->k->norm == PG_LAYER ? cg_operand(e, PG_LINEAR_NORM_B) : NULL;
+    CgIf first = unless_prepared(e);
     CgLoop plane = cg_for_n(e, planes);
     cg_norm_row(e, plane_of(m, plane.index), panel_step(m), w, b, cg_at(e, out, cg_imul_n(e, plane.index, bytes)), cg_i64(e, 64),
                 m->k->K);
     cg_end_for(e, &plane);
+    cg_end_if(e, &first);
     set_planes(m, out, planes, bytes);
 }
 
@@ -90,11 +98,13 @@ static void round_prologue(Linear *m) {
     CgEmit *e = m->e;
     uint64_t planes = x_planes(m->k), bytes = pg_rounded_bytes(m->k->K);
     CgValue out = cg_scratch(e, planes * bytes);
+    CgIf first = unless_prepared(e);
     CgLoop plane = cg_for_n(e, planes);
     CgValue to = cg_at(e, out, cg_imul_n(e, plane.index, bytes));
     CgRounded row = cg_rounded_at(e, to, cg_i64(e, 1), cg_i64(e, 0), m->k->K);
     cg_round_row(e, plane_of(m, plane.index), panel_step(m), m->k->K, &row);
     cg_end_for(e, &plane);
+    cg_end_if(e, &first);
     set_planes(m, out, planes, bytes);
 }
 
@@ -128,15 +138,20 @@ static Linear begin(CgEmit *e) {
     return m;
 }
 
-/* Panels of the group that this tile owns. A last group that is not full begins early: then the panels before are its
- * neighbour's. */
+/* Panels of the group that this tile owns. With a span, groups side by side are woven: of span · panels panels group j has j,
+ * j + span … A last group that is not full begins early: then the panels before are its neighbour's. */
 static void place_group(const Linear *m, CgValue group, CgLinearTile *t) {
     CgEmit *e = m->e;
-    uint64_t panels = pg_panels(m->k->O), side = m->shape.panels;
-    CgValue begin_at = cg_imul_n(e, group, side);
-    t->panel0 = panels % side == 0 ? begin_at : cg_umin(e, begin_at, cg_i64(e, panels - side));
-    t->first = panels % side == 0 ? cg_i64(e, 0) : cg_isub(e, begin_at, t->panel0);
-    t->end = cg_i64(e, side);
+    uint64_t panels = pg_panels(m->k->O), span = m->shape.span, together = m->shape.panels * span;
+    CgValue nth = cg_urem_n(e, group, span), begin_at = cg_imul_n(e, cg_udiv_n(e, group, span), together);
+    CgValue start = panels % together == 0 ? begin_at : cg_umin(e, begin_at, cg_i64(e, panels - together));
+    t->panel0 = cg_iadd(e, start, nth);
+    t->span = m->shape.span;
+    t->first = cg_i64(e, 0);
+    t->end = cg_i64(e, m->shape.panels);
+    if (panels % together == 0) return;
+    CgValue foreign = cg_isub(e, begin_at, start), others = cg_isub(e, cg_umax(e, foreign, nth), nth);
+    t->first = cg_udiv_n(e, cg_iadd_n(e, others, span - 1), span);
 }
 
 static void rounded_sums_of(const Linear *m, CgValue w, const Rows *x, CgValue parts, CgValue sums) {

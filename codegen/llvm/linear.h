@@ -7,6 +7,7 @@
 /* The tile of a microkernel: panels of weights × rows of activations, a sum each. */
 typedef struct CgLinearShape {
     unsigned panels, rows;
+    unsigned span; /* panels of a tile lie so many apart; 1 in PG_BLOCK */
     unsigned parts; /* PG_BLOCK: tiles of rows that go through the weights together at most; else 1 */
     uint64_t groups; /* panel groups of the linear layer */
 } CgLinearShape;
@@ -44,7 +45,8 @@ uint64_t cg_linear_bf16_arranged_bytes(const CgEmit *e, const CgLinearShape *sha
 /* What the epilogue of one tile works on. Panels [first, end) of the group are this tile's own (a last group that is not full
  * begins early and shares panels with its neighbour, which stores them). */
 typedef struct CgLinearTile {
-    CgValue panel0; /* i64: panel of the linear layer that sums[0] belongs to */
+    CgValue panel0; /* i64: panel of the linear layer that sums[0] belongs to; sums[i]: `span` panels further for each */
+    unsigned span;
     CgValue first, end; /* i64: panels of the group to finish */
     CgValue row0; /* i64: row, or position, of y that sums[.][0] belongs to */
     CgValue bias, bias2; /* ptr to the expert's [panels][16], or NULL */

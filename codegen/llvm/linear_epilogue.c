@@ -103,7 +103,7 @@ static void add_to_total(const Value *x, CgValue at) {
 void cg_linear_finish(CgEmit *e, const CgLinearShape *shape, const CgLinearTile *t) {
     CgLoop panels = cg_for(e, t->first, t->end, 1);
     CgLoop rows = cg_for_n(e, shape->rows);
-    Value x = {.e = e, .tile = t, .panel = cg_iadd(e, t->panel0, panels.index)};
+    Value x = {.e = e, .tile = t, .panel = cg_iadd(e, t->panel0, cg_imul_n(e, panels.index, t->span))};
     x.sums = cg_imul_n(e, cg_iadd(e, cg_imul_n(e, panels.index, shape->rows), rows.index), 64);
     x.v = cg_load_vec(e, cg_at(e, t->sums, x.sums));
     x.row = cg_iadd(e, t->row0, rows.index);
@@ -115,7 +115,8 @@ void cg_linear_finish(CgEmit *e, const CgLinearShape *shape, const CgLinearTile 
 
 void cg_linear_finish_total(CgEmit *e, const CgLinearTile *t) {
     CgLoop panels = cg_for(e, t->first, t->end, 1);
-    Value x = {.e = e, .tile = t, .panel = cg_iadd(e, t->panel0, panels.index), .row = t->row0};
+    CgValue panel = cg_iadd(e, t->panel0, cg_imul_n(e, panels.index, t->span));
+    Value x = {.e = e, .tile = t, .panel = panel, .row = t->row0};
     x.v = cg_load_vec(e, cg_at(e, t->total, cg_imul_n(e, panels.index, 64)));
     take_steps(&x, pg_epilogue_behind_sum(&e->kernel->epilogue));
     cg_end_for(e, &panels);

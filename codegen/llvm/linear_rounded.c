@@ -20,7 +20,8 @@ typedef struct Core {
     unsigned panels, rows;
     bool arranged;
     unsigned rows_of_sum; /* cg_dot_rows */
-    uint64_t panel_bytes, group_bytes; /* as stored, or as arranged */
+    uint64_t panel_bytes, group_bytes; /* to the next panel of the tile; as stored, or as arranged */
+    uint64_t panel_step; /* as stored */
     CgValue integers; /* of a group, from tiles: i32 [panel][8 rows][16]; or NULL */
 } Core;
 
@@ -180,16 +181,21 @@ static void add_group(const Core *c, const At *at, const CgScales *shared, CgVal
     }
 }
 
-/* The same of one row, where inputs stand in registers: panel by panel, of which one has its integers there. */
+/* The same of one row: panel by panel, of which one has its integers in registers at a time. */
 static void add_group_to_row(const Core *c, const At *at, const CgScales *shared, CgValue *y) {
     CgEmit *e = c->e;
     Core one = *c;
     Held held = {{NULL}};
     bool integers = c->dtype == IR_Q4 && e->target->dot_scales_integers;
-    CgValue p_sum = cg_load_f32(e, at->x.sum);
+    CgValue p_sum = cg_load_splat(e, at->x.sum);
     one.panels = 1;
     for (unsigned p = 0; p < c->panels; p++) {
         At here = {.w = {at->w[p]}, .x = at->x};
+        if (p > 0 && e->target->broadcast_lanes == 1) { /* inputs are broadcast again: registers do not hold them all */
+            here.x.p = cg_opaque(e, here.x.p);
+            held = (Held){{NULL}};
+            cg_keep_order(e);
+        }
         CgDot dot = cg_dot_start(e, c->dtype, integers ? NULL : p_sum);
         multiply_group(&one, &here, &held, &dot);
         CgValue v;
@@ -199,7 +205,7 @@ static void add_group_to_row(const Core *c, const At *at, const CgScales *shared
             CgValue base;
             CgScales s = scales_of(c, here.w[0], &shared[p], 0, &base);
             v = cg_fma(e, s.d, cg_dot_end(e, c->dtype, &dot), base);
-            if (s.m != NULL) v = cg_fma(e, s.m, cg_splat(e, p_sum), v);
+            if (s.m != NULL) v = cg_fma(e, s.m, p_sum, v);
         }
         y[p] = cg_fma(e, cg_load_splat(e, at->x.scale), v, y[p]);
     }
@@ -224,7 +230,7 @@ static void add_groups(const Core *c, CgValue w, const CgRounded *x, CgValue n, 
     at.x.p = cg_opaque(e, p);
     at.x.scale = cg_opaque(e, scale);
     at.x.sum = cg_opaque(e, sum);
-    if (c->rows == 1 && e->target->broadcast_lanes > 1)
+    if (c->rows == 1)
         add_group_to_row(c, &at, shared, y);
     else
         add_group(c, &at, shared, y, sums);
@@ -239,7 +245,8 @@ static void add_groups(const Core *c, CgValue w, const CgRounded *x, CgValue n, 
 
 static Core core_of(CgEmit *e, const CgLinearShape *shape) {
     const PgKernel *k = e->kernel;
-    uint64_t group_bytes = ir_dtype(k->dtype)->group_bytes, panel_bytes = ir_panel_bytes(k->dtype, k->K);
+    uint64_t group_bytes = ir_dtype(k->dtype)->group_bytes, panel_step = shape->span * ir_panel_bytes(k->dtype, k->K);
+    uint64_t panel_bytes = panel_step;
     if (cg_arranges(e)) {
         group_bytes = cg_arranged_bytes(e);
         panel_bytes = RUN_GROUPS * group_bytes;
@@ -255,6 +262,7 @@ static Core core_of(CgEmit *e, const CgLinearShape *shape) {
                   .rows_of_sum = cg_dot_rows(e),
                   .panel_bytes = panel_bytes,
                   .group_bytes = group_bytes,
+                  .panel_step = panel_step,
                   .integers = tiles ? cg_var_array(e, e->vec, (uint64_t)shape->panels * shape->rows) : NULL};
 }
 
@@ -275,7 +283,7 @@ static Run run_of(const Core *c, CgValue w, const CgRounded *x, CgValue index) {
     run.x.scale = cg_at(e, x->scale, word);
     run.x.sum = cg_at(e, x->sum, word);
     for (unsigned p = 0; p < c->panels; p++)
-        run.shared[p] = cg_shared_scales(e, c->dtype, cg_at_n(e, w, p * ir_panel_bytes(c->dtype, e->kernel->K)), groups, index);
+        run.shared[p] = cg_shared_scales(e, c->dtype, cg_at_n(e, w, p * c->panel_step), groups, index);
     return run;
 }
 
@@ -283,7 +291,7 @@ static Run run_of(const Core *c, CgValue w, const CgRounded *x, CgValue index) {
 static void arrange(const Core *c, Run *run, CgValue out) {
     CgEmit *e = c->e;
     for (unsigned p = 0; p < c->panels; p++) {
-        CgValue from = cg_at_n(e, run->w, p * ir_panel_bytes(c->dtype, e->kernel->K)), to = cg_at_n(e, out, p * c->panel_bytes);
+        CgValue from = cg_at_n(e, run->w, p * c->panel_step), to = cg_at_n(e, out, p * c->panel_bytes);
         CgLoop group = cg_for(e, cg_i64(e, 0), run->groups, 1);
         CgValue here = cg_at(e, from, cg_imul_n(e, group.index, ir_dtype(c->dtype)->group_bytes));
         cg_arrange_group(e, here, &run->shared[p], cg_at(e, to, cg_imul_n(e, group.index, c->group_bytes)));

@@ -45,6 +45,8 @@ static const CgTarget avx2 = {.vector_lanes = 8,
                               .dot = CG_DOT_MADD,
                               .dot_lanes = 8,
                               .dot_row_panels = 4,
+                              .dot_ahead = 512,
+                              .dot_scales_integers = true,
                               .dot_block_panels = 1,
                               .dot_block_rows = 4,
                               .far_offsets = true};

@@ -57,7 +57,8 @@ static MossError reserve_values(RtCuda *gpu, const RtDeviceStep *s) {
     uint64_t scratch = rt_cuda_scratch_bytes(gpu, s->ld, s->n_segments);
     char what[96];
     snprintf(what, sizeof what, "activations of a step of %u tokens (feed fewer at once with --chunk)", s->rows);
-    MossError error = rt_cuda_grow(gpu, &gpu->arena, rt_arena_bytes(gpu->program, s->mode, s->rows), what);
+    uint64_t more = s->mode == PG_BLOCK ? gpu->code.image.arena_per_row * s->ld : 0;
+    MossError error = rt_cuda_grow(gpu, &gpu->arena, rt_arena_bytes(gpu->program, s->mode, s->rows) + more, what);
     if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &gpu->scratch, scratch, what);
     if (error.code == MOSS_OK && s->n_out_rows > 0) {
         uint64_t bytes = s->n_out_rows * gpu->program->out_stride * sizeof(float);

@@ -512,10 +512,12 @@ void rig_route(Rig *rig, unsigned experts_slot, unsigned combine_slot, unsigned 
 /* ---------------------------------------------------------------------------------------------- running and comparing */
 
 static void run_tiles(Rig *rig, const PgCode *code, uint32_t first, uint32_t end) {
+    rig->args.prepared = 0;
     while (first < end) {
         uint32_t run = (uint32_t)rng_between(&rig->random, 1, rng_next(&rig->random) % 2 ? 5 : end - first);
         if (run > end - first) run = end - first;
         code->run(&rig->args, &rig->phase, first, first + run);
+        rig->args.prepared = 1;
         first += run;
     }
 }

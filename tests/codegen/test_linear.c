@@ -352,6 +352,22 @@ static void every_schedule(void **unused) {
     }
 }
 
+/* Panels of a tile that lie apart: 13 panels, of which groups side by side share 12, 6 and 8, so that the last ones begin early. */
+static void row_of_panels_apart(void **unused) {
+    (void)unused;
+    static const struct {
+        int32_t panels, span;
+    } forms[] = {{1, 13}, {4, 3}, {2, 3}, {4, 2}};
+    for (size_t i = 0; i < 2 * sizeof forms / sizeof *forms; i++) {
+        PgKernel k = {.kind = PG_LINEAR, .K = 597, .O = 203, .dtype = i % 2 ? IR_Q4 : IR_Q8, .rounds = true};
+        if (i % 3 == 1) k.E = 5, k.k = 2, k.select = PG_CHOSEN, k.y_layout = PG_POSITIONS;
+        CgSchedule s = cg_schedule_default(rig_target(), &k);
+        s.panels = forms[i / 2].panels;
+        s.span = forms[i / 2].span;
+        run_scheduled((Rng){5100 + i}, &k, 1, &s);
+    }
+}
+
 /* "bf16" of "bf16-in-ir" and "avx512-bf16". */
 static bool is_way(const char *isa, const char *way) { return strstr(isa, way) != NULL; }
 
@@ -367,6 +383,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(block_to_logits),
         cmocka_unit_test(block_with_planes_and_positions),
         cmocka_unit_test(every_schedule),
+        cmocka_unit_test(row_of_panels_apart),
     };
     const struct CMUnitTest schedules[] = {cmocka_unit_test(every_schedule)};
     bf16_alone = argc >= 2 && is_way(argv[1], "bf16");

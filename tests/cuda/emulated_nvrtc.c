@@ -164,8 +164,8 @@ static void write_properties(FILE *log, const char *name) {
 
 /* Where the object is kept that a source becomes, to be freed: for these bytes, headers and flags. */
 static char *kept_path(const char *source) {
-    static const char *const headers[] = {MOSSC_SIMT "/simt.h", MOSSC_SIMT "/hopper.h", MOSSC_SIMT "/launch.h",
-                                          MOSSC_EMULATED "/entries.h", MOSSC_EMULATED "/image.h"};
+    static const char *const headers[] = {MOSSC_SIMT "/simt.h",   MOSSC_SIMT "/hopper.h",      MOSSC_SIMT "/races.h",
+                                          MOSSC_SIMT "/launch.h", MOSSC_EMULATED "/entries.h", MOSSC_EMULATED "/image.h"};
     char *key = NULL, *path = NULL, hex[SU_HEX];
     size_t bytes = 0, source_bytes = 0;
     uint8_t *text = read_file(source, &source_bytes);

@@ -1,6 +1,9 @@
-"""Counts of tests/cuda/sass.py in kernels of shipped specs, held against what was reached.
+"""The machine code of kernels with large tiles, against what was reached (docs/cuda.md).
 
-    MOSSC_NVDISASM=… python3 tests/cuda/test_sass.py build/release/tests/simt/test_nvrtc [--all]
+    MOSSC_NVDISASM=… python3 tests/cuda/test_sass.py build/release/tests/simt/test_nvrtc [SPEC]
+
+SPEC: the name of one in specs/, in bf16 and f16 for sm_80, sm_90 and sm_90a, with and without --fast. Without it: mamba-130m in bf16 for
+sm_90 and sm_90a.
 """
 import argparse
 import pathlib
@@ -10,56 +13,60 @@ sys.path.insert(0, __file__.rsplit("/", 1)[0])
 import sass  # noqa: E402
 
 SPECS = pathlib.Path(__file__).resolve().parents[2] / "specs"
-BF16, F16 = "weights.dtype=bf16", "weights.dtype=f16"
 LARGE = 32  # products in a turn of a kernel with large tiles
+# The most instructions and register moves for a product, of x as words in whole chunks.
+INSTRUCTIONS, MOVES = 4.0, 0.1
 LARGE_OF_WARPGROUPS = 8  # each of them 64 x ROWS x 16, not 16 x 8 x 16
-# Spec, setting and whether rounded once; of its kernels with large tiles the most instructions and register moves for a product.
-DEFAULT = [("mamba-130m", BF16, False, ["sm_90", "sm_90a"])]
-ALL = DEFAULT + [
-    (spec, dtype, fast, ["sm_80", "sm_90", "sm_90a"])
-    for spec, dtype in (("mamba-370m", BF16), ("mossnet-8x200m-outputs", BF16), ("mamba-370m", F16))
-    for fast in (False, True)
-]
-INSTRUCTIONS, MOVES = 4.0, 0.15
 INSTRUCTIONS_OF_WARPGROUPS, MOVES_OF_WARPGROUPS = 24.0, 1.0  # a product takes the tensor cores 32 cycles of 64 rows
+
+
+def large_tiles(found, warpgroups):
+    kernels = [(f.name, f.count()) for f in found if f.name.startswith("block_k")]
+    if warpgroups:
+        return [(name, c) for name, c in kernels if c["warpgroups"] >= LARGE_OF_WARPGROUPS]
+    return [(name, c) for name, c in kernels if c["products"] >= LARGE and not c["warpgroups"]]
 
 
 def faults(found, warpgroups):
     """What is beyond the limits. No load may have to look at its address to know its space."""
+    instructions, moves = (INSTRUCTIONS_OF_WARPGROUPS, MOVES_OF_WARPGROUPS) if warpgroups else (INSTRUCTIONS, MOVES)
     for f in found:
         if f.count()["generic"]:
             yield f"{f.name}: {f.count()['generic']} loads, stores or atomics whose space is not known"
-    kernels = [f for f in found if f.name.startswith("block_k")]
-    if warpgroups:
-        tiles = [f for f in kernels if f.count()["warpgroups"] >= LARGE_OF_WARPGROUPS]
-        large, instructions, moves = LARGE_OF_WARPGROUPS, INSTRUCTIONS_OF_WARPGROUPS, MOVES_OF_WARPGROUPS
-    else:
-        tiles = [f for f in kernels if f.count()["products"] >= LARGE and not f.count()["warpgroups"]]
-        large, instructions, moves = LARGE, INSTRUCTIONS, MOVES
+    tiles = large_tiles(found, warpgroups)
     if not tiles:
-        yield f"no kernel has a loop with {large} products"
-    for f in tiles:
-        c = f.count()
+        yield "no kernel has a loop with many products"
+    for name, c in tiles:
         if c["loop"] > instructions * c["products"] or c["moves"] > moves * c["products"]:
-            yield f"{f.name}: {c['loop']} instructions and {c['moves']} moves for {c['products']} products"
+            yield f"{name}: {c['loop']} instructions and {c['moves']} moves for {c['products']} products"
+
+
+def worst(found, warpgroups):
+    """Of all large tiles: the most instructions and moves for a product."""
+    counts = [c for _, c in large_tiles(found, warpgroups)]
+    most = [max((c[key] / c["products"] for c in counts), default=0) for key in ("loop", "moves")]
+    return f"{len(counts)} kernels, at most {most[0]:.2f} instructions and {most[1]:.2f} moves for a product"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("test_nvrtc")
-    parser.add_argument("--all", action="store_true")
+    parser.add_argument("spec", nargs="?")
     options = parser.parse_args()
     nvdisasm, bad = sass.find_nvdisasm(), 0
-    for spec, setting, fast, targets in ALL if options.all else DEFAULT:
-        for target in targets:
-            arguments = [*["-f"][:fast], str(SPECS / f"{spec}.yaml"), setting, f"cuda:{target}"]
-            found = sass.disassembled(nvdisasm, options.test_nvrtc, *arguments) if nvdisasm else None
-            if found is None:
-                print("skipped: there is no NVRTC or no nvdisasm here")
-                return sass.SKIPPED
-            wrong = list(faults(found, target.endswith("a")))
-            print(spec, setting, "fast" if fast else "", target, *wrong, sep="\n  FAILED: " if wrong else " ")
-            bad += len(wrong)
+    wide = options.spec is not None
+    for target in ("cuda:sm_80", "cuda:sm_90", "cuda:sm_90a") if wide else ("cuda:sm_90", "cuda:sm_90a"):
+        for dtype in ("bf16", "f16") if wide else ("bf16",):
+            for fast in (False, True):
+                spec, setting = options.spec or "mamba-130m", f"weights.dtype={dtype}"
+                arguments = [*["-f"][:fast], str(SPECS / f"{spec}.yaml"), setting, target]
+                found = sass.disassembled(nvdisasm, options.test_nvrtc, *arguments) if nvdisasm else None
+                if found is None:
+                    print("skipped: there is no NVRTC or no nvdisasm here")
+                    return sass.SKIPPED
+                wrong = list(faults(found, target.endswith("a")))
+                print(spec, dtype, "fast" if fast else "", target, worst(found, target.endswith("a")), *(f"\n  FAILED: {w}" for w in wrong))
+                bad += len(wrong)
     return bad > 0
 
 

@@ -206,6 +206,7 @@ def test_ctrl_c_ends_a_long_prompt_between_steps(m):
     model, state = moss_tiny(), None
     tokens = np.full(400 * model.max_rows, 65)
     state = model.state()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts a command in the background has it ignored
     timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
     begin = time.monotonic()
     timer.start()

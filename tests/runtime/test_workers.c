@@ -22,9 +22,11 @@ enum { ROUNDS = 200, TILES = 1000, MOST = 8 };
 
 typedef struct Shared {
     RtWorkers *workers;
-    int plain[MOST];         /* written by one worker, read by all after a barrier: TSan sees a missing barrier */
+    int plain[MOST]; /* written by one worker, read by all after a barrier: TSan sees a missing barrier */
     int rounds_by_last;
     RtClaims claims;
+    RtShare shares[MOST];
+    uint32_t use;
     uint8_t claimed[TILES];
     _Atomic int wrong;
 } Shared;
@@ -54,6 +56,23 @@ static void claim_all(void *context, int worker) {
         for (; first < end; first++) s->claimed[first]++;
 }
 
+/* Worker 0 sleeps between claims: others take what it leaves of its share. */
+static void claim_shares(void *context, int worker) {
+    Shared *s = context;
+    uint32_t count = (uint32_t)rt_workers_count(s->workers), at = (uint32_t)worker, first, end;
+    RtTiles tiles = {.shares = s->shares, .use = s->use, .total = TILES, .most = 24, .workers = count};
+    uint64_t begin = (uint64_t)TILES * at / count, stop = (uint64_t)TILES * (at + 1) / count, next = begin;
+    while (rt_claim_tiles(&tiles, at, &first, &end)) {
+        s->wrong += first >= end || end - first > 24 || end > TILES;
+        if (first >= begin && first < stop) { /* its own, in order */
+            s->wrong += first < next || end > stop;
+            next = end;
+        }
+        for (; first < end; first++) s->claimed[first]++;
+        if (worker == 0 && count > 1) nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
+    }
+}
+
 static void with_workers(int threads, void (*test)(Shared *s)) {
     Shared *s = aligned_alloc(RT_CACHE_LINE, sizeof *s);
     memset(s, 0, sizeof *s);
@@ -75,6 +94,14 @@ static void check_claims(Shared *s) {
     for (int run = 1; run <= 20; run++) {
         s->claims.next = 0;
         rt_workers_run(s->workers, claim_all, s);
+        for (int i = 0; i < TILES; i++) assert_int_equal(s->claimed[i], run);
+    }
+}
+
+static void check_shares(Shared *s) {
+    for (int run = 1; run <= 20; run++) {
+        s->use++;
+        rt_workers_run(s->workers, claim_shares, s);
         for (int i = 0; i < TILES; i++) assert_int_equal(s->claimed[i], run);
     }
 }
@@ -102,6 +129,37 @@ static void test_every_tile_is_claimed_once(void **unused) {
     with_workers(1, check_claims);
     with_workers(2, check_claims);
     with_workers(8, check_claims);
+}
+
+static void test_shares_are_claimed_once(void **unused) {
+    (void)unused;
+    with_workers(1, check_shares);
+    with_workers(2, check_shares);
+    with_workers(8, check_shares);
+}
+
+/* Of fewer tiles than workers too; a use begins anew, whatever the one before has left. */
+static void test_own_tiles_come_first(void **unused) {
+    (void)unused;
+    RtShare shares[4] = {{0}};
+    uint32_t first, end;
+    for (uint32_t use = 1; use <= 3; use++) {
+        RtTiles tiles = {.shares = shares, .use = use, .total = 40, .most = 3, .workers = 4};
+        for (uint32_t at = 20; at < 30; at = end) { /* worker 2's own */
+            assert_true(rt_claim_tiles(&tiles, 2, &first, &end));
+            assert_int_equal(first, at);
+            assert_true(end > first && end - first <= 3);
+        }
+        assert_true(rt_claim_tiles(&tiles, 2, &first, &end));
+        assert_int_equal(first, 30); /* the next worker's */
+    }
+    RtTiles few = {.shares = shares, .use = 4, .total = 2, .most = 8, .workers = 4};
+    uint32_t seen = 0;
+    while (rt_claim_tiles(&few, 0, &first, &end))
+        for (; first < end; first++) seen |= 1u << first;
+    assert_int_equal(seen, 3);
+    few = (RtTiles){.shares = shares, .use = 5, .workers = 4, .most = 1};
+    assert_false(rt_claim_tiles(&few, 3, &first, &end));
 }
 
 static void test_sleeping_workers_wake(void **unused) {
@@ -179,7 +237,7 @@ static void test_workers_run_on_the_named_cpus(void **unused) {
     int cpus[CPU_SETSIZE], count = 0, none[] = {-1, CPU_SETSIZE, 1 << 30};
     cpu_set_t mask;
     sched_getaffinity(0, sizeof mask, &mask);
-    for (int cpu = CPU_SETSIZE; cpu-- > 0;)  /* the last one first */
+    for (int cpu = CPU_SETSIZE; cpu-- > 0;) /* the last one first */
         if (CPU_ISSET(cpu, &mask)) cpus[count++] = cpu;
     Shared *s = aligned_alloc(RT_CACHE_LINE, sizeof *s);
     for (int n = 1; n <= count && n <= 2; n++) {
@@ -344,6 +402,8 @@ int main(void) {
         cmocka_unit_test(test_every_tile_is_claimed_once),
         cmocka_unit_test(test_sleeping_workers_wake),
         cmocka_unit_test(test_claims_shrink_towards_the_end),
+        cmocka_unit_test(test_shares_are_claimed_once),
+        cmocka_unit_test(test_own_tiles_come_first),
         cmocka_unit_test(test_runs_round_to_nearest_and_the_caller_gets_his_mode_back),
         cmocka_unit_test(test_a_child_of_a_fork_has_workers_of_its_own),
         cmocka_unit_test(test_where_no_thread_can_be_started_there_are_fewer_workers),

@@ -663,6 +663,7 @@ inline void sync_warp(int line) {
 #define ROUNDED_PRODUCT(a, b) simt::rounded_product(a, b)
 #define PREFETCH_L2(at) static_cast<void>(*reinterpret_cast<const volatile char *>(at)) /* it lies inside of what there is */
 #define MMA_DONE() simt::multiply_now(__LINE__)
+#define MAD_WIDE(to, i, bytes, at) to = (decltype(to))((const u8 *)(at) + (u64)(i) * (bytes))
 #define PACK_BF16(pair, even, odd) pair = simt::narrow_bf16(even) | simt::narrow_bf16(odd) << 16
 #define PACK_F16(pair, even, odd) pair = simt::narrow_f16(even) | simt::narrow_f16(odd) << 16
 
@@ -702,6 +703,11 @@ static inline void ADD_RELEASE(unsigned *at, unsigned v) {
     const races::Quiet quiet;
     races::release();
     *at += v;
+}
+static inline unsigned ADD_ACQUIRE_RELEASE(unsigned *at, unsigned v) {
+    races::release();
+    races::acquire();
+    return atomicAdd(at, v);
 }
 static inline unsigned LOAD_RELAXED(const unsigned *at) {
     const races::Quiet quiet;

@@ -4,12 +4,17 @@ import os
 import pathlib
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from common import Skipped  # noqa: E402
+from forked import ends_with_parent  # noqa: E402
+
+START_SECONDS = 120
 
 
 def _programs() -> pathlib.Path:
@@ -37,18 +42,24 @@ def cluster():
     if who:
         os.chown(directory, who["user"], who["group"])
 
-    def run(name, *arguments):
-        done = subprocess.run([programs / name, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=directory,
-                              timeout=600, env={**os.environ, "HOME": str(directory), "LC_ALL": "C"}, **who)
-        assert done.returncode == 0, (name, done.stdout.decode(errors="replace")[-2000:])
-
+    how = {"stdin": subprocess.DEVNULL, "cwd": directory, "env": {**os.environ, "HOME": str(directory), "LC_ALL": "C"}, **who}
     data, log = directory / "data", directory / "log"
     try:
-        run("initdb", "-D", data, "-U", "mossc", "-A", "trust", "-E", "UTF8", "--no-sync")
-        run("pg_ctl", "-D", data, "-w", "-l", log, "-o", f"-c listen_addresses='' -c unix_socket_directories={directory} -c max_connections=200", "start")
+        done = subprocess.run([programs / "initdb", "-D", data, "-U", "mossc", "-A", "trust", "-E", "UTF8", "--no-sync"], stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=600, **how)
+        assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
+        with open(log, "wb") as said:
+            # It ends at once with this process, even where that is killed.
+            server = subprocess.Popen([programs / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "max_connections=200"],
+                                      stdout=said, stderr=said, preexec_fn=lambda: ends_with_parent(signal.SIGQUIT), **how)
         try:
+            end = time.monotonic() + START_SECONDS
+            while subprocess.run([programs / "pg_isready", "-q", "-h", directory, "-U", "mossc", "-d", "postgres"], **how).returncode != 0:
+                assert server.poll() is None and time.monotonic() < end, log.read_text(errors="replace")[-2000:]
+                time.sleep(0.1)
             yield f"postgresql://mossc@/postgres?host={directory}"
         finally:
-            run("pg_ctl", "-D", data, "-w", "-m", "fast", "stop")
+            server.send_signal(signal.SIGINT)  # a fast shutdown
+            server.wait(timeout=120)
     finally:
         shutil.rmtree(directory, ignore_errors=True)

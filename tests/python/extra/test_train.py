@@ -4,15 +4,18 @@ import math
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 import time
 
+import forked
 from torch_common import ROOT, TINY, MosscConfig, MosscForCausalLM, mossc, np, run_tests, torch
 from safetensors.torch import load_file
 
 from mossc import files
 from mossc.train import data
+from mossc.train.__main__ import main
 from mossc.train.evaluate import nats_of
 
 TOKENIZER = ROOT / "tests/tokenizer/models/qwen2-a/tokenizer.json"
@@ -23,22 +26,47 @@ PLAIN = TINY.replace("  - attention: {n_heads: 2, window: 8}\n", "  - shortconv\
 TEXT = ("The quick brown fox jumps over the lazy dog. " * 3 + "She sells sea shells by the sea shore. ") * 60
 
 
-def command(*arguments, processes=1):
-    start = [sys.executable, "-m", "mossc.train"]
-    if processes > 1:
-        start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0",
-                 "--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "mossc.train"]
-    return start + [str(a) for a in arguments]
+def environment(**more):
+    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
 
 
-def environment():
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
+def start(m, *arguments, **variables):
+    """A copy of this process that trains; what it says is in the file `said`."""
+    with open(m.directory / "said", "wb") as said:
+        return forked.Forked(main, arguments, m.directory, environment(**variables), stderr=said)
 
 
-def train(m, *arguments, processes=1, status=0):
-    done = subprocess.run(command(*arguments, processes=processes), cwd=m.directory, env=environment(), capture_output=True, text=True, timeout=300)
-    assert done.returncode == status, f"{arguments} ended with {done.returncode}:\n{done.stderr[-3000:]}"
-    return done.stderr
+def until(what, process):
+    """Waits for something that a process does."""
+    end = time.monotonic() + 300
+    while not what() and process.poll() is None:
+        assert time.monotonic() < end, "in vain for 300 s"
+        time.sleep(0.01)
+
+
+def train(m, *arguments, status=0):
+    """What it said."""
+    ended, _, said = forked.run(main, arguments, m.directory, environment(), 600)
+    assert ended == status, f"{arguments} ended with {ended}:\n{said[-3000:]}"
+    return said
+
+
+def torchrun(m, processes, *arguments):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", processes, "--master-port", 0, "--rdzv-backend", "c10d",
+               "--rdzv-endpoint", "localhost:0", "-m", "mossc.train", *arguments]
+    done = subprocess.run([str(a) for a in command], cwd=m.directory, env=environment(), capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def side_by_side(m, processes, *arguments):
+    """As torchrun starts them."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    size = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    running = [start(m, *arguments, RANK=str(i), LOCAL_RANK=str(i), **size) for i in range(processes)]
+    for process in running:
+        assert process.wait(600) == 0, (m.directory / "said").read_text()[-3000:]
 
 
 def prepare(m, spec):
@@ -68,11 +96,9 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(m):
     prepare(m, PLAIN)
     train(m, *SMALL, "-o", "whole", "--steps", 12)
     arguments = (*SMALL, "-o", "killed", "--steps", 12, "--save-steps", 2)
-    process = subprocess.Popen(command(*arguments), cwd=m.directory, env=environment(), stderr=subprocess.DEVNULL)
-    until = time.monotonic() + 120
-    while not (m.directory / "killed/run.pt").exists() and time.monotonic() < until:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
+    process = start(m, *arguments)
+    until((m.directory / "killed/run.pt").exists, process)
+    process.kill()
     assert process.wait() in (-signal.SIGKILL, 0)
     train(m, *arguments)
     steps = [json.loads(line)["step"] for line in (m.directory / "killed/metrics.jsonl").read_text().splitlines()]
@@ -146,25 +172,22 @@ def test_what_a_killed_run_left_is_removed(m):
 
 def test_a_signal_saves_and_stops(m):
     prepare(m, PLAIN)
-    process = subprocess.Popen(command(*SMALL, "-o", "run", "--minutes", 10), cwd=m.directory, env=environment(), stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if line.startswith("step"):
-            break
+    process = start(m, *SMALL, "-o", "run", "--minutes", 10)
+    said = m.directory / "said"
+    until(lambda: "\nstep" in said.read_text(), process)
     process.send_signal(signal.SIGTERM)
-    rest = process.communicate(timeout=120)[1]
-    assert process.returncode == 143 and "saved" in rest, (process.returncode, rest)
+    assert process.wait(300) == 143 and "saved" in said.read_text(), (process.returncode, said.read_text())
     assert (m.directory / "run/run.pt").exists()
 
 
 def test_a_signal_ends_the_tokenizing(m):
     prepare(m, PLAIN.replace("vocab_size: 256", f"vocab_size: 512\ntokenizer: {{kind: bpe, file: {TOKENIZER}}}"))
     m.file("text.txt", TEXT * 8000)
-    process = subprocess.Popen(command(*SMALL, "-o", "run", "--minutes", 10), cwd=m.directory, env=environment(), stderr=subprocess.PIPE, text=True)
-    while not list((m.directory / "run").glob("tokens/*")) and process.poll() is None:
-        time.sleep(0.02)
+    process = start(m, *SMALL, "-o", "run", "--minutes", 10)
+    until(lambda: list((m.directory / "run").glob("tokens/*")), process)
     process.send_signal(signal.SIGINT)
-    said = process.communicate(timeout=30)[1]
-    assert process.returncode == 130 and "step" not in said and "Traceback" not in said, (process.returncode, said)
+    status, said = process.wait(300), (m.directory / "said").read_text()
+    assert status == 130 and "step" not in said and "Traceback" not in said, (status, said)
 
 
 def test_two_processes_are_one(m):
@@ -173,8 +196,8 @@ def test_two_processes_are_one(m):
     common = (*SMALL, "--steps", 4, "--optimizer", "adamw", "--lr", 1e-3, "--balance", 0.1, "--select-bias-rate", 0.001, "--valid",
               "text.txt", "--valid-tokens", 500)
     train(m, *common, "-o", "one")
-    for kind in ("ddp", "fsdp"):
-        train(m, *common, "-o", kind, "--parallel", kind, processes=2)
+    for kind, by in (("ddp", torchrun), ("fsdp", side_by_side)):
+        by(m, 2, *common, "-o", kind, "--parallel", kind)
         a, b = (load_file(m.directory / name / "model.safetensors") for name in ("one", kind))
         worst = max((a[name] - b[name]).abs().max().item() for name in a)
         assert worst <= 2e-4, (kind, worst)

@@ -1,0 +1,93 @@
+"""Commands of the package in copies of this process, which has PyTorch or Optuna in it already: to load them takes seconds of each command."""
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def ends_with_parent(number=signal.SIGKILL):
+    """This process gets a signal when the one that started it ends, however that ends (prctl(2))."""
+    _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+
+
+class Forked:
+    """main(arguments) in a process of its own, which runs in `directory`. As subprocess.Popen: pid, returncode, poll, wait, kill, send_signal."""
+
+    def __init__(self, main, arguments, directory, environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
+        """stdout, stderr: files that are open, or DEVNULL."""
+        self.returncode = None
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid:
+            return
+        status = 1
+        try:
+            ends_with_parent()
+            if os.getppid() != parent:
+                os._exit(1)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for to, file in ((0, subprocess.DEVNULL), (1, stdout), (2, stderr)):
+                os.dup2(nothing if file == subprocess.DEVNULL else file.fileno(), to)
+            os.chdir(directory)
+            os.environ.clear()
+            os.environ.update(environment)
+            status = main([str(a) for a in arguments])
+        except SystemExit as end:
+            status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            try:
+                sys.stdout.flush()
+                sys.stderr.flush()
+            finally:
+                os._exit(status or 0)
+
+    def poll(self):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout=None):
+        end = time.monotonic() + (timeout or float("inf"))
+        while self.poll() is None:
+            if time.monotonic() > end:
+                raise subprocess.TimeoutExpired("a copy of this process", timeout)
+            time.sleep(0.01)
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+def run(main, arguments, directory, environment, timeout):
+    """(exit status, standard output, standard error) of one that is waited for."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said:
+        process = Forked(main, arguments, directory, environment, out, said)
+        try:
+            status = process.wait(timeout)
+        finally:
+            process.kill()
+            process.wait()
+        texts = []
+        for file in (out, said):
+            file.seek(0)
+            texts.append(file.read().decode(errors="replace"))
+    return status, *texts
