@@ -16,6 +16,7 @@ static void print_sum(const Scan *s, const char *expert, const char *plane) {
           "float sum = 0;\n"
           "{\n"
           "const u64 own = (u64)%s * PANELS + panel;\n"
+          "const float shift = dt_b[own * 16 + channel];\n"
           "const u8 *w = dt_w + own * %lluull;\n"
           "const float *from = d + %s * (%llu * ld);\n"
           "#pragma unroll 8\n"
@@ -26,7 +27,7 @@ static void print_sum(const Scan *s, const char *expert, const char *plane) {
           (unsigned long long)cg_scan_plane(k->delta_width), cg_cuda_type(k->dtype), cg_cuda_stride(k->dbc_layout),
           (long long)k->delta_start);
     if (k->mode == PG_ROW) cg_cu(s->c, "sum = sum_of_sixteen(sum, lane_parts);\n");
-    cg_cu(s->c, "sum += dt_b[own * 16 + channel];\n}\n");
+    cg_cu(s->c, "sum += shift;\n}\n");
 }
 
 static void print_delta(const Scan *s, const char *expert, const char *plane) {
@@ -54,17 +55,20 @@ static void print_decay(const Scan *s, const char *own_A) {
                 "}\n");
 }
 
-/* float moved: what the states of `expert` give after they have moved by the row. */
-static void print_move(const Scan *s, const char *expert, const char *plane) {
+/* Where the states of `expert` lie, and its B and C. */
+static void print_states(const Scan *s, const char *expert, const char *plane) {
+    cg_cu(s->c,
+          "float *state = states + %s * (u64)(PANELS * N * 16);\n"
+          "const float *b_at = b + %s * (%llu * ld), *c_at = c + %s * (%llu * ld);\n",
+          expert, plane, (unsigned long long)cg_scan_plane(s->k->b_width), plane, (unsigned long long)cg_scan_plane(s->k->c_width));
+}
+
+/* The elements n0, n0 + LANES …, AT_ONCE of them, and what they move by. */
+static void print_loads(const Scan *s, const char *expert) {
     CgCuda *c = s->c;
     const PgKernel *k = s->k;
     const char *stride = cg_cuda_stride(k->dbc_layout);
     cg_cu(c,
-          "float *state = states + %s * (u64)(PANELS * N * 16);\n"
-          "const float *b_at = b + %s * (%llu * ld), *c_at = c + %s * (%llu * ld);\n"
-          "float moved = 0;\n"
-          "#pragma unroll 1\n"
-          "for (u32 n0 = lane; n0 < N; n0 += LANES * AT_ONCE) {\n"
           "float old[AT_ONCE] = {}, decay[AT_ONCE] = {}, bs[AT_ONCE] = {}, cs[AT_ONCE] = {};\n"
           "#pragma unroll\n"
           "for (u32 m = 0; m < AT_ONCE; m++) {\n"
@@ -73,11 +77,14 @@ static void print_move(const Scan *s, const char *expert, const char *plane) {
           "old[m] = state[n * 16];\n"
           "bs[m] = b_at[element(%s, place, %lld + n)];\n"
           "cs[m] = c_at[element(%s, place, %lld + n)];\n",
-          expert, plane, (unsigned long long)cg_scan_plane(k->b_width), plane, (unsigned long long)cg_scan_plane(k->c_width),
           stride, (long long)k->b_start, stride, (long long)k->c_start);
     print_decay(s, k->own_A && s->experts ? expert : "0");
-    cg_cu(c,
-          "}\n"
+    cg_cu(c, "}\n");
+}
+
+/* What becomes of them: they move, and `moved` grows by what they give. */
+static void print_moves(const Scan *s) {
+    cg_cu(s->c,
           "#pragma unroll\n"
           "for (u32 m = 0; m < AT_ONCE; m++) {\n"
           "const u32 n = n0 + LANES * m;\n"
@@ -85,9 +92,28 @@ static void print_move(const Scan *s, const char *expert, const char *plane) {
           "const float s = vm_cut(fmaf(FAST_EXP2(delta * (decay[m] * LOG2_E)), old[m], delta * input * bs[m]%s));\n"
           "state[n * 16] = s;\n"
           "moved = fmaf(s, cs[m], moved);\n"
-          "}\n}\n",
-          k->zoh ? " * vm_zoh(delta * decay[m])" : "");
-    if (k->mode == PG_ROW) cg_cu(c, "moved = sum_of_sixteen(moved, lane_parts);\n");
+          "}\n",
+          s->k->zoh ? " * vm_zoh(delta * decay[m])" : "");
+}
+
+/* One row whose states a thread loads in one go: before the barriers that lead to delta, which nothing can be moved over. */
+static bool loads_first(const Scan *s) { return s->k->mode == PG_ROW && !s->experts && s->k->N <= PG_LANES * MOST_AT_ONCE; }
+
+/* float moved: what the states of `expert` give after they have moved by the row. */
+static void print_move(const Scan *s, const char *expert, const char *plane) {
+    CgCuda *c = s->c;
+    cg_cu(c, "float moved = 0;\n");
+    if (loads_first(s)) {
+        print_moves(s);
+    } else {
+        print_states(s, expert, plane);
+        cg_cu(c, "#pragma unroll 1\n"
+                 "for (u32 n0 = lane; n0 < N; n0 += LANES * AT_ONCE) {\n");
+        print_loads(s, expert);
+        print_moves(s);
+        cg_cu(c, "}\n");
+    }
+    if (s->k->mode == PG_ROW) cg_cu(c, "moved = sum_of_sixteen(moved, lane_parts);\n");
 }
 
 /* ---------------------------------------------------------------------------------------------- experts */
@@ -120,8 +146,15 @@ static void print_row(const Scan *s) {
     CgCuda *c = s->c;
     const PgKernel *k = s->k;
     cg_cu(c, "const u64 at = (panel * ld + row) * 16 + channel;\nconst float input = x[at];\n");
+    if (k->gate) cg_cu(c, "const float gate = z[at];\n");
+    cg_scan_skip(s);
     if (!s->own_delta) {
         cg_cu(c, "const u64 place = row;\n");
+        if (loads_first(s)) {
+            print_states(s, "0", "0");
+            cg_cu(c, "const u32 n0 = lane;\n");
+            print_loads(s, "0");
+        }
         print_delta(s, "0", "0");
     }
     if (s->experts) {
@@ -130,10 +163,9 @@ static void print_row(const Scan *s) {
     } else {
         print_move(s, "0", "0");
     }
-    cg_scan_skip(s);
     if (k->mode == PG_ROW) cg_cu(c, "if (lane > 0) continue;\n");
     cg_cu(c, "float v = fmaf(skip, input, %s);\n", s->experts ? "total" : "moved");
-    if (k->gate) cg_cu(c, "v *= %s(z[at]);\n", cg_scan_act(k));
+    if (k->gate) cg_cu(c, "v *= %s(gate);\n", cg_scan_act(k));
     cg_cuda_put(c, "", "ld", "at", "row", "panel * 16 + channel", "v");
 }
 
