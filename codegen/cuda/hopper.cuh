@@ -10,6 +10,7 @@ typedef u64 Mbarrier; /* in shared memory, aligned to 8 bytes */
 enum { WARPGROUP = 128, SWIZZLE_ROW = 128 /* bytes */, SWIZZLE_ATOM = 8 * SWIZZLE_ROW };
 
 #ifndef MOSSC_SIMT
+#define MBARRIER_POLLS (1u << 20) /* each of them may take the GPU's own limit, far more than a poll of memory */
 #define ENTRY_OF_WARPGROUPS(name) extern "C" __global__ void __launch_bounds__(WARPGROUP_THREADS, 1) name
 
 /* "Cvta": the address that descriptors and barriers are named by. */

@@ -20,6 +20,7 @@ enum {
     WORD_ROWS = 64, /* of a tile of the first launch: THREADS / 4 */
     MOST_ROWS = 256,
     LEAST_ROWS = 64,
+    LEAST_STAGES = 3,
     MOST_STAGES = 6,
     QUADS_AT_ONCE = 4, /* of the sums, that a thread takes through the epilogue */
     TYPICAL_ROWS = 8192 /* of a large step: CG_CUDA_MAX_ROWS */
@@ -31,12 +32,6 @@ void cg_cuda_print_warpgroups(SuText *out) {
 }
 
 /* ---------------------------------------------------------------------------------------------- shapes */
-
-bool cg_linear_by_warpgroups(const CgLinear *m) {
-    const PgKernel *k = m->k;
-    return m->c->target->warpgroups && m->c->form == CG_MANY && ir_dtype(k->dtype)->mma == IR_MMA_16 && !k->rounds &&
-           k->K >= WORDS_K;
-}
 
 static uint64_t chunks_of(const PgKernel *k) { return ((uint64_t)k->K + WORDS_K - 1) / WORDS_K; }
 static int words_of(const CgTiles *t) { return t->c->target->fast ? 1 : 2; }
@@ -55,10 +50,10 @@ static int rows_of_tile(const CgTiles *t) {
     return rows;
 }
 
-/* Sums and the ring lie side by side: a tile's first pieces come while the sums of the one before are read. */
+/* Sums and the ring lie side by side: a tile's first pieces come while the sums of the one before are read. 0: not even one fits. */
 static int stages_of(const CgTiles *t) {
     uint64_t taken = CG_CUDA_HELD + sums_bytes(t) + ATOM_BYTES, stage = (uint64_t)t->rows * ROW_BYTES + BARRIERS_BYTES;
-    uint64_t fitting = (t->c->target->shared - taken) / stage;
+    uint64_t fitting = t->c->target->shared > taken ? (t->c->target->shared - taken) / stage : 0;
     return fitting < MOST_STAGES ? (int)fitting : MOST_STAGES;
 }
 
@@ -67,8 +62,15 @@ static CgTiles tiles_of(const CgLinear *m) {
     t.slots = pg_panels(m->k->O) * (pg_does(m->k, PG_STEP_DUAL) ? 2 : 1);
     t.groups = (t.slots + CG_TILE_SLOTS - 1) / CG_TILE_SLOTS;
     t.rows = rows_of_tile(&t);
+    while (t.rows > LEAST_ROWS && stages_of(&t) < LEAST_STAGES) t.rows /= 2;
     t.stages = stages_of(&t);
     return t;
+}
+
+bool cg_linear_by_warpgroups(const CgLinear *m) {
+    const PgKernel *k = m->k;
+    return m->c->target->warpgroups && m->c->form == CG_MANY && ir_dtype(k->dtype)->mma == IR_MMA_16 && !k->rounds &&
+           k->K >= WORDS_K && tiles_of(m).stages >= LEAST_STAGES;
 }
 
 /* ---------------------------------------------------------------------------------------------- words of x */

@@ -21,6 +21,8 @@ enum { MULTIPLIERS = 2 * WARPGROUP, FIRST_FINISHER = MULTIPLIERS + 32, FINISHERS
 enum { SUMS_ARE_READ = 1, SUMS_ARE_THERE = 2, SHARERS = MULTIPLIERS + FINISHERS };
 /* Registers a thread: a block begins with 168, which the 65536 of a multiprocessor give 384 threads; the sums alone are 128. */
 enum { FINISHING_REGISTERS = 88, MULTIPLYING_REGISTERS = 208 };
+static_assert(FINISHING_REGISTERS * WARPGROUP + MULTIPLYING_REGISTERS * MULTIPLIERS <= 168 * WARPGROUP_THREADS, "no more than a block has");
+static_assert(MULTIPLIERS / 32 == SLOTS && THREADS / 4 == 64, "a slot a warp, and the rows of words that warpgroup.c counts");
 
 /* ---------------------------------------------------------------------------------------------- x as words */
 
@@ -77,7 +79,7 @@ template <u32 ROWS, u32 STAGES> struct Ring {
     METHOD static void wait(Mbarrier *barrier, u32 parity) {
         u32 polls = 0;
         while (!MBARRIER_HAS_PASSED(barrier, parity))
-            if (++polls == BARRIER_POLLS) TRAP();
+            if (++polls == MBARRIER_POLLS) TRAP(); /* without a record of where */
     }
     METHOD void move() {
         at = at + 1 == STAGES ? 0 : at + 1;

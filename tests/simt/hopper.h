@@ -328,6 +328,7 @@ inline void wait_for_products(unsigned left, int line) {
 
 // ------------------------------------------------------------------------------------------------ the language
 
+#define MBARRIER_POLLS 4096u
 #define ENTRY_OF_WARPGROUPS(name) static void name
 #define shared_address(at) simt::shared_address_of(at, __LINE__)
 #define MBARRIER_INIT(at, count) simt::init_barrier(at, count, __LINE__)

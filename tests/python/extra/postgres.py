@@ -60,6 +60,10 @@ def cluster():
             yield f"postgresql://mossc@/postgres?host={directory}"
         finally:
             server.send_signal(signal.SIGINT)  # a fast shutdown
-            server.wait(timeout=120)
+            try:
+                server.wait(timeout=120)
+            except subprocess.TimeoutExpired:
+                server.send_signal(signal.SIGQUIT)  # at once
+                server.wait()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
