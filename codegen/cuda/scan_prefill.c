@@ -179,6 +179,7 @@ static void print_end(const Walk *w) {
         cg_cu(c, "float *to = state;\n");
     } else if (c->part == 0) {
         cg_cu(c, "float *to = chunks == 1 ? state : ends + (u64)chunk * PANELS * END;\n"
+                 "ASSUME_GLOBAL(to);\n"
                  "if (chunks > 1 && lane == 0) to[N * 16] = total;\n");
     } else {
         cg_cu(c, "float *to = state;\nif (chunk + 1 == chunks)\n");

@@ -45,6 +45,18 @@ static Usage usage_of(const char *log) {
     return u;
 }
 
+/* Which functions of the log spill: "Function properties for NAME" stands in front of what they do. */
+static void print_spills(const char *log) {
+    const char *before = log;
+    for (const char *line = log; *line != '\0';) {
+        size_t size = strcspn(line, "\n");
+        if (number_before(line, size, "bytes spill stores") + number_before(line, size, "bytes spill loads") > 0)
+            printf("  %.*s\n", (int)(line + size - before), before);
+        before = line;
+        line += size + (line[size] == '\n');
+    }
+}
+
 static bool judge(const char *spec, const CgCudaTarget *target, const CgCudaPlan *plan, Usage *u) {
     int wanted = (int)plan->n_entries;
     u->shared = larger(u->shared, larger((int)plan->image.row_shared, (int)plan->image.few_shared));
@@ -82,6 +94,7 @@ static bool compile(const CgNvrtc *nvrtc, const Options *o, const char *spec, co
     if (good) {
         Usage usage = usage_of(log.text);
         good = judge(spec, &target, &plan, &usage);
+        print_spills(log.text);
     }
     if (code.size > 0 && o->cubin != NULL && !write_code(o->cubin, &code))
         good = su_error(diags, (SuSpan){0}, NULL, "cannot write %s", o->cubin);

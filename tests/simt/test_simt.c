@@ -150,7 +150,10 @@ static void launch_all(RtArgs *args) {
         const PgPhase *phase = &rig->c->program->steps[PG_BLOCK].phases[plan->launches[i].phase];
         char what[160];
         snprintf(what, sizeof what, "phase '%s', %s", phase->name, plan->launches[i].entry);
-        launch(&(SimtLaunch){.run = rig->code->many, .number = i, .threads = plan->launches[i].threads, .shared = plan->launches[i].shared}, args, what);
+        launch(
+            &(SimtLaunch){
+                .run = rig->code->many, .number = i, .threads = plan->launches[i].threads, .shared = plan->launches[i].shared},
+            args, what);
     }
 }
 
@@ -388,12 +391,15 @@ static bool add_kinds(Case *cases, int *n, const Options *o) {
     return true;
 }
 
-/* Mistakes in the use of memory that change no result here, whatever the order of threads; --races must find each. */
+/* Mistakes in the use of memory that change no result here, whatever the order of threads; --races must find each. The last one changes
+ * results. */
 static const struct {
     const char *right, *wrong;
 } plants[] = {{"        ADD_RELEASE(&barrier->arrived, 1u);", "        atomicAdd(&barrier->arrived, 1u);"},
               {"        LOAD_ACQUIRE(&barrier->arrived); ", "        "},
-              {"INLINE void arrive(GridBarrier *barrier) {\n    __syncthreads();", "INLINE void arrive(GridBarrier *barrier) {"}};
+              {"INLINE void arrive(GridBarrier *barrier) {\n    __syncthreads();", "INLINE void arrive(GridBarrier *barrier) {"},
+              {"ADD_ACQUIRE_RELEASE(counter, 1u)", "atomicAdd(counter, 1u)"},
+              {"if (threadIdx.x == 0) *counter = 0;", ""}};
 
 static bool plant(int which, SuText *text) {
     enum { COUNT = sizeof plants / sizeof plants[0] };
