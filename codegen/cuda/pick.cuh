@@ -177,7 +177,7 @@ CALLED Cut find_cut(const Candidates *c, bool counting, u64 target, Picking *s) 
 }
 
 /* The weights inside, of this thread's run. */
-CALLED u64 run_weight(const Candidates *c, u64 ties) {
+INLINE u64 run_weight(const Candidates *c, u64 ties) {
     u64 sum = 0;
 #pragma unroll 1
     for (u32 i = run_begin(c, threadIdx.x); i < run_begin(c, threadIdx.x + 1); i++) {

@@ -133,6 +133,10 @@ struct Held {
     i32 token; /* row_step: of the only row, where all blocks have picked it; negative: step->tokens has it */
 };
 static_assert(sizeof(Held) <= HELD_BYTES && HELD_BYTES % 16 == 0, "as the host gives it");
+/* How far a launch of several steps is: barriers behind it, the step. Callees get the address, so that it takes no registers in kernels. */
+struct Turn {
+    u32 barriers, turn;
+};
 INLINE Held *held() { return (Held *)held_memory(); }
 INLINE const Step *held_step() { return &held()->step; }
 

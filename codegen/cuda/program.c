@@ -358,32 +358,34 @@ static void print_step_entry(Printing *p, PgMode mode) {
     print_phase_loop(p, mode);
     su_text_add(p->out,
                 "%s(%s_step)(Step *step, Control *control) {\n"
-                "    u32 barriers = 0, turn = 0;\n"
+                "    Turn now = {};\n"
                 "    hold_step(step);\n%s"
-                "    for (; turn < control->steps; turn++) {\n"
-                "        if (turn > 0) grid_barrier(&control->barrier, ++barriers); /* logits are there */\n"
+                "    for (; now.turn < control->steps; now.turn++) {\n"
+                "        if (now.turn > 0) grid_barrier(&control->barrier, ++now.barriers); /* logits are there */\n"
                 "        if (control->picking%s) {\n"
                 "            %s;\n"
-                "            grid_barrier(&control->barrier, ++barriers);\n"
+                "            grid_barrier(&control->barrier, ++now.barriers);\n"
                 "            if (has_ended(step, control)) break;\n"
-                "            take_tokens(step, control, turn);\n"
-                "            grid_barrier(&control->barrier, ++barriers);\n"
+                "            take_tokens(step, control, now.turn);\n"
+                "            grid_barrier(&control->barrier, ++now.barriers);\n"
                 "        }\n",
                 mode == PG_ROW ? "ENTRY_OF_TWO" : "ENTRY", name, noted ? "    hold_picking(control);\n" : "",
-                noted ? " && !picks_noted(control, turn)" : "",
-                mode == PG_ROW ? "pick_together(step, control, turn, &barriers)" : "pick_tokens(step, control, turn)");
+                noted ? " && !picks_noted(control, now.turn)" : "",
+                mode == PG_ROW ? "pick_together(step, control, now.turn, &now.barriers)" : "pick_tokens(step, control, now.turn)");
     if (noted)
         su_text_add(p->out,
                     "        else if (control->picking) {\n"
-                    "            if (!take_noted(step, control, turn)) break;\n%s"
+                    "            if (!take_noted(step, control, now.turn)) break;\n%s"
                     "        }\n",
-                    ropes ? "            grid_barrier(&control->barrier, ++barriers); /* the row's position is there */\n" : "");
-    if (ropes) su_text_add(p->out, "        fill_%s_ropes(step);\n        grid_barrier(&control->barrier, ++barriers);\n", table);
+                    ropes ? "            grid_barrier(&control->barrier, ++now.barriers); /* the row's position is there */\n"
+                          : "");
+    if (ropes)
+        su_text_add(p->out, "        fill_%s_ropes(step);\n        grid_barrier(&control->barrier, ++now.barriers);\n", table);
     su_text_add(p->out,
-                "        %s_phases(control, &barriers);\n"
+                "        %s_phases(control, &now.barriers);\n"
                 "    }\n"
-                "    if (blockIdx.x == 0 && threadIdx.x == 0) control->done = turn;\n"
-                "    leave(&control->barrier, barriers);\n"
+                "    if (blockIdx.x == 0 && threadIdx.x == 0) control->done = now.turn;\n"
+                "    leave(&control->barrier, now.barriers);\n"
                 "}\n\n",
                 name);
     p->plan.n_entries++;
