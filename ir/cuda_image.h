@@ -8,7 +8,7 @@
 
 enum {
     RT_CUDA_MAGIC = 0x63736f6d, /* "mosc" */
-    RT_CUDA_FORMAT = 4,
+    RT_CUDA_FORMAT = 5,
     RT_CUDA_NAME = 16 /* bytes of an entry's name, the NUL included */
 };
 

@@ -29,6 +29,7 @@ typedef struct CgCuda {
     SuText *out;
     CgCudaForm form;
     int part;
+    bool whole_k;    /* a linear layer whose k blocks may not share */
     bool x_words;    /* a linear layer whose x are words (words.h) */
     CgWords y_words; /* how Y is written: by cg_cuda_put */
     IrDtype words_of; /* the weights that Y's words are multiplied with */

@@ -55,7 +55,9 @@ static void share_tiles(Tiles *t) {
     enum { MOST_PARTS = 8 };
     uint64_t multiprocessors = (uint64_t)t->c->target->multiprocessors, chunks = (uint64_t)(t->k->K + CHUNK - 1) / CHUNK;
     t->parts = 1;
-    if (t->k->select != PG_SINGLE || t->k->y_layout == PG_PLANES || t->k->rounds || 3 * t->groups >= multiprocessors) return;
+    if (t->c->whole_k || t->k->select != PG_SINGLE || t->k->y_layout == PG_PLANES || t->k->rounds ||
+        3 * t->groups >= multiprocessors)
+        return;
     while (t->parts < MOST_PARTS && 2 * t->groups * (uint64_t)t->parts <= multiprocessors &&
            chunks >= 2 * (uint64_t)(t->parts * t->split))
         t->parts *= 2;

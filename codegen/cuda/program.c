@@ -157,6 +157,7 @@ typedef struct Printing {
     bool *ahead; /* [n_kernels]: there is a kN_ahead */
     CgWordPlan words;
     bool shares; /* blocks of rows_step share tiles */
+    bool *whole_k; /* [n_kernels]: those that may not, as their stages have too many tiles that are shared */
     CgCudaPlan plan;
 } Printing;
 
@@ -170,6 +171,7 @@ static Printed print_form(const Printing *p, uint32_t index, CgCudaForm form) {
                       .out = &printed.texts[part],
                       .form = form,
                       .part = part,
+                      .whole_k = p->whole_k[index],
                       .x_words = p->words.read[index],
                       .y_words = (CgWords)p->words.written[index],
                       .words_of = p->words.types[index],
@@ -247,7 +249,12 @@ static void print_parts(Printing *p, uint32_t index, bool apart, const char *abo
 static void print_ahead(Printing *p, uint32_t index) {
     const PgKernel *kernel = &p->program->kernels[index];
     SuText body = {0}, text = {0};
-    CgCuda c = {.target = p->target, .kernel = kernel, .out = &body, .form = kernel->mode == PG_ROW ? CG_ONE : CG_FEW, .parts = 1};
+    CgCuda c = {.target = p->target,
+                .kernel = kernel,
+                .out = &body,
+                .form = kernel->mode == PG_ROW ? CG_ONE : CG_FEW,
+                .whole_k = p->whole_k[index],
+                .parts = 1};
     p->ahead[index] = cg_cuda_linear_ahead(&c);
     if (p->ahead[index]) {
         su_text_add(&text, "DEVICE u32 k%u_ahead(const P%u *phase, u32 first) {\nconst Step *step = held_step();\n%s}\n\n", index,
@@ -506,21 +513,33 @@ static void print_image(Printing *p, SuArena *arena) {
     su_text_add(p->out, "\n};\n");
 }
 
-/* Phase.tile0 of PG_BLOCK: tiles of a stage whose k blocks share lie one behind the other in scratch memory (product.cuh). */
-static const uint32_t *share_tiles(Printing *p, SuArena *arena) {
+/* Phase.tile0 of PG_BLOCK: tiles of a stage whose k blocks share lie one behind the other in scratch memory (product.cuh). False where a
+ * kernel's do not fit, or no barrier stands before them: its k stays whole. */
+static bool place_shared_tiles(Printing *p, uint32_t *tile0) {
     const PgStep *step = &p->program->steps[PG_BLOCK];
-    uint32_t *tile0 = SU_NEW_ARRAY(arena, uint32_t, step->n_phases), next = 0;
+    uint32_t next = 0;
     for (uint32_t i = 0; i < step->n_phases; i++) {
+        uint32_t kernel = step->phases[i].kernel;
         if (i > 0 && step->phases[i].stage != step->phases[i - 1].stage) next = 0;
-        uint32_t tiles = cg_linear_shared_tiles(p->target, &p->program->kernels[step->phases[i].kernel]);
         tile0[i] = next;
+        if (p->whole_k[kernel]) continue;
+        uint32_t tiles = cg_linear_shared_tiles(p->target, &p->program->kernels[kernel]);
+        if (tiles == 0) continue;
+        if (next + tiles > SHARED_TILES || step->phases[i].stage == 0) {
+            p->whole_k[kernel] = true;
+            return false;
+        }
         next += tiles;
-        if (tiles > 0 && step->phases[i].stage == 0) SU_BUG("no barrier stands before the tiles of phase %u, which are shared", i);
-        if (next > SHARED_TILES) SU_BUG("a stage has %u tiles that are shared", next);
         uint32_t bytes = 4 * SHARED_TILES + next * (uint32_t)(p->target->threads / 32) * 2 * CG_CUDA_FEW_ROWS * 64;
-        if (tiles > 0) p->plan.image.scratch_fixed = larger(p->plan.image.scratch_fixed, bytes);
-        p->shares = p->shares || tiles > 0;
+        p->plan.image.scratch_fixed = larger(p->plan.image.scratch_fixed, bytes);
+        p->shares = true;
     }
+    return true;
+}
+
+static const uint32_t *share_tiles(Printing *p, SuArena *arena) {
+    uint32_t *tile0 = SU_NEW_ARRAY(arena, uint32_t, p->program->steps[PG_BLOCK].n_phases);
+    while (!place_shared_tiles(p, tile0)) {}
     return tile0;
 }
 
@@ -544,6 +563,7 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     p.many = SU_NEW_ARRAY(&scratch, Printed, program->n_kernels);
     p.own_few = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.ahead = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
+    p.whole_k = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.plan.image.row_shared = p.plan.image.few_shared = CG_CUDA_HELD + PICK_BYTES;
     p.plan.image.scratch_fixed =
         larger(CG_CUDA_FEW_ROWS * 4 * 4 * MOST_KEPT, 4 * (2 * MOST_SLICES + 4 * (uint64_t)program->vocab_size));

@@ -200,6 +200,9 @@ static bool drop_uneven(Plan *p) {
     return dropped;
 }
 
+/* Whether phase a is over when phase b begins: those of a stage run at the same time. */
+static bool ended_before(const PgStep *step, uint32_t a, uint32_t b) { return step->phases[a].stage < step->phases[b].stage; }
+
 /* Where words lie. Beside: first come, first served, among those that live at the same time. */
 static void place(Plan *p) {
     const PgStep *step = p->step;
@@ -215,7 +218,8 @@ static void place(Plan *p) {
         for (uint32_t j = 0; j < i; j++) { /* behind all that live */
             const PgRef *other = &p->words.places[j];
             Value theirs;
-            if (p->words.written[step->phases[j].kernel] != CG_WORDS_TOO || p->last[j] < i || !written_value(p, j, &theirs))
+            if (p->words.written[step->phases[j].kernel] != CG_WORDS_TOO || ended_before(step, p->last[j], i) ||
+                !written_value(p, j, &theirs))
                 continue;
             uint64_t end = other->per_row - step->arena_per_row + theirs.operand.per_row;
             if (end > start) start = end;
