@@ -22,19 +22,22 @@ bool cg_linear_in_tiles(const CgLinear *m) { return m->c->form == CG_MANY || (m-
 
 /* ---------------------------------------------------------------------------------------------- shapes */
 
-/* As many rows as leave a tile for each multiprocessor in a large step; experts should have two tiles of them. Rounded rows are at most
- * 64: the scales of their sums take registers beside them. */
-static int rows_of_tile(const Tiles *t) {
+int cg_tiles_fitting_rows(const CgTiles *t, int most, int least, int typical) {
     const PgKernel *k = t->k;
-    bool fits = CG_CUDA_HELD + SLOTS * 128 * 64 <= t->c->target->shared; /* the sums of 128 rows: not on sm_75 */
-    int rows = k->rounds || !fits ? 64 : 128;
     uint64_t planes = k->y_layout == PG_PLANES ? (uint64_t)k->E : k->select == PG_CHOSEN ? (uint64_t)k->k : 1;
-    while (rows > 32) {
-        bool enough = t->groups * planes * (uint64_t)(TYPICAL_ROWS / rows) >= (uint64_t)t->c->target->multiprocessors;
-        if (enough && (k->select != PG_CHOSEN || TYPICAL_ROWS * k->k / k->E >= 2 * rows)) break;
+    int rows = most;
+    while (rows > least) {
+        bool enough = t->groups * planes * (uint64_t)(typical / rows) >= (uint64_t)t->c->target->multiprocessors;
+        if (enough && (k->select != PG_CHOSEN || typical * k->k / k->E >= 2 * rows)) break;
         rows /= 2;
     }
     return rows;
+}
+
+/* Rounded rows are at most 64: the scales of their sums take registers beside them. */
+static int rows_of_tile(const Tiles *t) {
+    bool fits = CG_CUDA_HELD + SLOTS * 128 * 64 <= t->c->target->shared; /* the sums of 128 rows: not on sm_75 */
+    return cg_tiles_fitting_rows(t, t->k->rounds || !fits ? 64 : 128, 32, TYPICAL_ROWS);
 }
 
 static uint64_t stage_bytes(const Tiles *t) {

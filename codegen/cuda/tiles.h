@@ -19,6 +19,10 @@ typedef struct CgTiles {
     const char *type; /* of weights: "BF16" */
 } CgTiles;
 
+/* Rows of a tile, `most` or a half, a quarter … of it, not below `least`: as many as leave a tile for each multiprocessor in a step of
+ * `typical` rows; chosen experts should have two tiles of them. */
+int cg_tiles_fitting_rows(const CgTiles *t, int most, int least, int typical);
+
 /* Prints K, PANELS, GROUPS, SIDE and ROWS. */
 void cg_tiles_constants(const CgTiles *t);
 /* Prints `place` of `tile`, and what follows from it: expert, plane, x_plane. A tile without rows is left out. */

@@ -37,19 +37,6 @@ static uint64_t chunks_of(const PgKernel *k) { return ((uint64_t)k->K + WORDS_K 
 static int words_of(const CgTiles *t) { return t->c->target->fast ? 1 : 2; }
 static uint64_t sums_bytes(const CgTiles *t) { return CG_TILE_SLOTS * (uint64_t)t->rows * 64; }
 
-/* As many rows as leave a tile for each multiprocessor in a large step; experts should have two tiles of them. */
-static int rows_of_tile(const CgTiles *t) {
-    const PgKernel *k = t->k;
-    uint64_t planes = k->y_layout == PG_PLANES ? (uint64_t)k->E : k->select == PG_CHOSEN ? (uint64_t)k->k : 1;
-    int rows = MOST_ROWS;
-    while (rows > LEAST_ROWS) {
-        bool enough = t->groups * planes * (uint64_t)(TYPICAL_ROWS / rows) >= (uint64_t)t->c->target->multiprocessors;
-        if (enough && (k->select != PG_CHOSEN || TYPICAL_ROWS * k->k / k->E >= 2 * rows)) break;
-        rows /= 2;
-    }
-    return rows;
-}
-
 /* Sums and the ring lie side by side: a tile's first pieces come while the sums of the one before are read. 0: not even one fits. */
 static int stages_of(const CgTiles *t) {
     uint64_t taken = CG_CUDA_HELD + sums_bytes(t) + ATOM_BYTES, stage = (uint64_t)t->rows * ROW_BYTES + BARRIERS_BYTES;
@@ -61,7 +48,7 @@ static CgTiles tiles_of(const CgLinear *m) {
     CgTiles t = {.m = m, .c = m->c, .k = m->k, .tensor = true, .type = cg_cuda_type(m->k->dtype), .slots_of_tile = CG_TILE_SLOTS};
     t.slots = pg_panels(m->k->O) * (pg_does(m->k, PG_STEP_DUAL) ? 2 : 1);
     t.groups = (t.slots + CG_TILE_SLOTS - 1) / CG_TILE_SLOTS;
-    t.rows = rows_of_tile(&t);
+    t.rows = cg_tiles_fitting_rows(&t, MOST_ROWS, LEAST_ROWS, TYPICAL_ROWS);
     while (t.rows > LEAST_ROWS && stages_of(&t) < LEAST_STAGES) t.rows /= 2;
     t.stages = stages_of(&t);
     return t;
