@@ -79,9 +79,9 @@ static void store(const Compiling *c) {
 
 /* ---------------------------------------------------------------------------------------------- compiling */
 
-/* What NVRTC is asked for: the target's own architecture, or the newest below it as PTX, which a text for a suffix cannot become. */
 enum { FIRST_WITH_SUFFIXES = 12 }; /* CUDA 11.8 knows sm_90, and sm_90a not */
 
+/* What NVRTC is asked for: the target's own architecture, or the newest below it as PTX, which a text for a suffix cannot become. */
 static bool choose(Compiling *c) {
     const CgCudaArchitecture architecture = c->target->architecture;
     int major, minor, asked = architecture.number, newest = cg_nvrtc_newest(c->nvrtc, asked);

@@ -57,7 +57,6 @@ static void shape_many(Tiles *t) {
 static void share_tiles(Tiles *t) {
     enum { MOST_PARTS = 8 };
     uint64_t multiprocessors = (uint64_t)t->c->target->multiprocessors, chunks = (uint64_t)(t->k->K + CHUNK - 1) / CHUNK;
-    t->parts = 1;
     if (t->c->whole_k || t->k->select != PG_SINGLE || t->k->y_layout == PG_PLANES || t->k->rounds ||
         3 * t->groups >= multiprocessors)
         return;
@@ -83,7 +82,7 @@ static void shape_few(Tiles *t) {
 }
 
 static Tiles tiles_of(const CgLinear *m) {
-    Tiles t = {.m = m, .c = m->c, .k = m->k, .tensor = by_tensor_cores(m), .type = cg_cuda_type(m->k->dtype)};
+    Tiles t = {.m = m, .c = m->c, .k = m->k, .tensor = by_tensor_cores(m), .parts = 1, .type = cg_cuda_type(m->k->dtype)};
     t.slots = pg_panels(m->k->O) * (pg_does(m->k, PG_STEP_DUAL) ? 2 : 1);
     if (m->c->form == CG_MANY)
         shape_many(&t);
@@ -153,7 +152,7 @@ static void print_sums(const Tiles *t) {
 /* ---------------------------------------------------------------------------------------------- the epilogue */
 
 static void print_quad(const Tiles *t, const char *sum, const char *slot) {
-    if (t->split > 1 && t->parts <= 1)
+    if (t->split > 1 && t->parts == 1)
         cg_cu(t->c, "float4 %s = sum_of_parts(sums, place.count, %s, SPLIT, in_slot);\n", sum, slot);
     else
         cg_cu(t->c, "float4 %s = sums[%s * %s * 4 + in_slot];\n", sum, slot, t->split > 0 ? "place.count" : "ROWS");
@@ -214,7 +213,7 @@ void cg_linear_tiles(const CgLinear *m) {
     c->two_blocks = t.split == 0 && t.tensor && !more;
     cg_tiles_constants(&t);
     cg_cuda_shared(c, "float4", "sums", stages > sums ? stages : sums);
-    cg_cuda_tiles_of(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups * (uint64_t)(t.parts > 1 ? t.parts : 1),
+    cg_cuda_tiles_of(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups * (uint64_t)t.parts,
                      m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
     cg_cu(c, "Place place;\n{\n");
     cg_cuda_strides(c);
@@ -239,7 +238,7 @@ void cg_linear_tiles_ahead(const CgLinear *m) {
     CgCuda *c = m->c;
     Tiles t = tiles_of(m);
     cg_tiles_constants(&t);
-    cg_cuda_count_tiles(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups * (uint64_t)(t.parts > 1 ? t.parts : 1), 0);
+    cg_cuda_count_tiles(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups * (uint64_t)t.parts, 0);
     cg_cu(c,
           "if (first >= tiles) return tiles;\n"
           "const Place place = place_of_rows(first%s, count_of(step, phase) * 8, ROWS, GROUPS);\n",

@@ -160,16 +160,24 @@ struct F16 : PairsOfK<F16> {
  * Of a row and t, a chunk's two quads (k = 4 t … of either panel) become the words that a lane multiplies with: words[half] are `high`
  * and `low` of that half's four k; FAST: words[0] are `high` of both halves. */
 
+/* The words of four k: `high`, and `low` of what is left. */
+template <class W> INLINE uint2 high_words(float4 v) { return {W::pack(v.x, v.y), W::pack(v.z, v.w)}; }
+template <class W> INLINE uint2 low_words(float4 v, uint2 high) {
+    return {W::pack(v.x - W::low(high.x), v.y - W::high(high.x)), W::pack(v.z - W::low(high.y), v.w - W::high(high.y))};
+}
+template <class W> INLINE uint4 both_words(float4 v) {
+    const uint2 high = high_words<W>(v), low = low_words<W>(v, high);
+    return {high.x, high.y, low.x, low.y};
+}
+
 template <class W, bool FAST> INLINE void round_quads(float4 a, float4 b, uint4 *first, uint4 *second) {
-    const uint4 high = {W::pack(a.x, a.y), W::pack(a.z, a.w), W::pack(b.x, b.y), W::pack(b.z, b.w)};
     if (FAST) {
-        *first = high;
+        const uint2 of_a = high_words<W>(a), of_b = high_words<W>(b);
+        *first = uint4{of_a.x, of_a.y, of_b.x, of_b.y};
         return;
     }
-    *first = uint4{high.x, high.y, W::pack(a.x - W::low(high.x), a.y - W::high(high.x)),
-                   W::pack(a.z - W::low(high.y), a.w - W::high(high.y))};
-    *second = uint4{high.z, high.w, W::pack(b.x - W::low(high.z), b.y - W::high(high.z)),
-                    W::pack(b.z - W::low(high.w), b.w - W::high(high.w))};
+    *first = both_words<W>(a);
+    *second = both_words<W>(b);
 }
 
 /* What linear layers multiply by tensor cores in whole chunks alone is made of words where it is made ("words" in emit.h). A panel's 16 values of a row
@@ -177,13 +185,10 @@ template <class W, bool FAST> INLINE void round_quads(float4 a, float4 b, uint4 
  * of either side by side, and half of the place is empty. A row of x lies where it would lie in float. */
 
 template <class W, bool FAST> INLINE void put_quad(float *words, u64 ld, u64 row, u64 panel, u32 q, float4 v) {
-    const uint2 high = {W::pack(v.x, v.y), W::pack(v.z, v.w)};
-    if (FAST) {
-        ((uint2 *)words)[((panel / 2 * ld + row) * 4 + q) * 2 + panel % 2] = high;
-        return;
-    }
-    ((uint4 *)words)[(panel * ld + row) * 4 + q] = uint4{high.x, high.y, W::pack(v.x - W::low(high.x), v.y - W::high(high.x)),
-                                                         W::pack(v.z - W::low(high.y), v.w - W::high(high.y))};
+    if (FAST)
+        ((uint2 *)words)[((panel / 2 * ld + row) * 4 + q) * 2 + panel % 2] = high_words<W>(v);
+    else
+        ((uint4 *)words)[(panel * ld + row) * 4 + q] = both_words<W>(v);
 }
 
 /* Element i of a row. */

@@ -13,7 +13,7 @@ typedef struct CgTiles {
     uint64_t slots, slots_of_tile, groups; /* of the linear layer, of a tile; tiles that have all of them */
     int rows; /* of a tile */
     int split; /* CG_FEW: warps that share the k of two slots */
-    int parts; /* CG_FEW: blocks that share the k of a tile */
+    int parts; /* CG_FEW: blocks that share the k of a tile; else 1 */
     int stages; /* CG_MANY */
     bool tensor; /* by tensor cores; else float */
     const char *type; /* of weights: "BF16" */

@@ -45,7 +45,13 @@ static int stages_of(const CgTiles *t) {
 }
 
 static CgTiles tiles_of(const CgLinear *m) {
-    CgTiles t = {.m = m, .c = m->c, .k = m->k, .tensor = true, .type = cg_cuda_type(m->k->dtype), .slots_of_tile = CG_TILE_SLOTS};
+    CgTiles t = {.m = m,
+                 .c = m->c,
+                 .k = m->k,
+                 .tensor = true,
+                 .parts = 1,
+                 .type = cg_cuda_type(m->k->dtype),
+                 .slots_of_tile = CG_TILE_SLOTS};
     t.slots = pg_panels(m->k->O) * (pg_does(m->k, PG_STEP_DUAL) ? 2 : 1);
     t.groups = (t.slots + CG_TILE_SLOTS - 1) / CG_TILE_SLOTS;
     t.rows = cg_tiles_fitting_rows(&t, MOST_ROWS, LEAST_ROWS, TYPICAL_ROWS);

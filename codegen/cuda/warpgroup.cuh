@@ -42,11 +42,13 @@ template <class W, bool FAST> INLINE void write_words(uint4 *words, u64 plane, c
     for (u32 t = 0; t < 4; t++) {
         const u32 k = first + 4 * t;
         const float4 v = quad_within(x + 4 * t, k < K ? K - k : 0);
-        high[2 * t] = W::pack(v.x, v.y);
-        high[2 * t + 1] = W::pack(v.z, v.w);
+        const uint2 highs = high_words<W>(v);
+        high[2 * t] = highs.x;
+        high[2 * t + 1] = highs.y;
         if (FAST) continue;
-        low[2 * t] = W::pack(v.x - W::low(high[2 * t]), v.y - W::high(high[2 * t]));
-        low[2 * t + 1] = W::pack(v.z - W::low(high[2 * t + 1]), v.w - W::high(high[2 * t + 1]));
+        const uint2 lows = low_words<W>(v, highs);
+        low[2 * t] = lows.x;
+        low[2 * t + 1] = lows.y;
     }
     put_units<W>(words + r * PIECE_UNITS, r, panel, high);
     if (!FAST) put_units<W>(words + plane + r * PIECE_UNITS, r, panel, low);
