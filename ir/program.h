@@ -2,7 +2,8 @@
  * kernels) and runtime/ (which runs it). Nothing in it depends on a device; nothing in it points into a graph.
  *
  * A *step* takes n rows (tokens) in s segments (runs of rows of one sequence). There are two *modes*, each with its own list of
- * phases: PG_ROW for exactly one row, PG_BLOCK for any number of rows up to max_rows. A *phase* runs one kernel over a number
+ * phases: PG_ROW for exactly one row, PG_BLOCK for any number of rows up to max_rows. A third list, PG_FEW, is made for targets that
+ * take a few rows in one launch (PsOptions.few): it has the layouts of PG_BLOCK, and fewer stages, since its tiles have all rows. A *phase* runs one kernel over a number
  * of tiles, which workers claim in runs; phases of one *stage* do not depend on each other, between stages all workers wait at a barrier.
  *
  * Layouts. Sixteen is a constant of the language (docs/design.md, Layouts). LD is the row stride of a step: 1 in PG_ROW; in
@@ -50,6 +51,9 @@ enum {
 };
 
 typedef enum PgMode { PG_ROW, PG_BLOCK, PG_MODES } PgMode;
+/* Lists of phases: one of each mode, and one of PG_BLOCK's kernels for a step of few rows. */
+enum { PG_FEW = PG_MODES, PG_LISTS };
+static inline PgMode pg_mode_of(int list) { return list == PG_ROW ? PG_ROW : PG_BLOCK; }
 
 /* ---------------------------------------------------------------------------------------------- kernels */
 
@@ -350,7 +354,7 @@ typedef struct PgRope {
     int64_t dim;
     double factor, low, high; /* ir/rope.h */
     int64_t original;
-    PgRef table[PG_MODES];
+    PgRef table[PG_LISTS];
 } PgRope;
 
 /* Whether two share a table. */
@@ -367,7 +371,7 @@ typedef struct PgProgram {
     uint64_t out_stride; /* floats between rows of logits: vocab_size rounded up to 16 */
     const PgKernel *kernels;
     uint32_t n_kernels;
-    PgStep steps[PG_MODES];
+    PgStep steps[PG_LISTS]; /* PG_FEW: no phases, unless the target asked for it */
     const PgTensor *tensors;
     uint32_t n_tensors;
     const PgWeight *weights;

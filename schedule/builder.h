@@ -1,7 +1,7 @@
 /* The program in the making: what phases.c writes, stages.c orders, plan.c places and program.c turns into constant data.
  *
- * Phases name the values they touch by buffer; offsets come last, when live ranges are known. One ScBuilder serves both modes
- * in turn; kernels, weights and states are common to both. */
+ * Phases name the values they touch by buffer; offsets come last, when live ranges are known. One ScBuilder serves all lists
+ * in turn; kernels, weights and states are common to them. */
 #ifndef MOSSC_SCHEDULE_BUILDER_H
 #define MOSSC_SCHEDULE_BUILDER_H
 
@@ -51,6 +51,7 @@ typedef struct ScBuilder {
     ScLayout *layouts;      /* [values] */
     uint8_t *fused;         /* [values] SC_…: what regions say about results of others */
     PgMode mode;
+    bool few;               /* the list at hand is PG_FEW; mode is PG_BLOCK then */
     int32_t *buffer_of;     /* [values], -1 none; of the mode */
     uint64_t *buffer_start; /* [values] where it begins in its buffer, in PG_ROW */
     uint32_t *hidden;       /* [values] PgPhase.hidden of whatever writes it */

@@ -64,10 +64,11 @@ static void print_phase(const PgProgram *program, const PgPhase *p, FILE *out) {
     fputc('\n', out);
 }
 
-static void print_step(const PgProgram *program, PgMode mode, FILE *out) {
-    const PgStep *step = &program->steps[mode];
-    fprintf(out, "%s: %u phases in %u stages, arena %" PRIu64 "*LD+%" PRIu64 " bytes\n",
-            mode == PG_ROW ? "one row" : "rows in blocks", step->n_phases, step->n_stages, step->arena_per_row, step->arena_fixed);
+static void print_step(const PgProgram *program, int list, FILE *out) {
+    static const char *const names[] = {[PG_ROW] = "one row", [PG_BLOCK] = "rows in blocks", [PG_FEW] = "few rows"};
+    const PgStep *step = &program->steps[list];
+    fprintf(out, "%s: %u phases in %u stages, arena %" PRIu64 "*LD+%" PRIu64 " bytes\n", names[list], step->n_phases,
+            step->n_stages, step->arena_per_row, step->arena_fixed);
     for (uint32_t i = 0; i < step->n_phases; i++) {
         if (i == 0 || step->phases[i].stage != step->phases[i - 1].stage) fprintf(out, "  stage %u\n", step->phases[i].stage);
         print_phase(program, &step->phases[i], out);
@@ -89,4 +90,5 @@ void sc_print_program(const PgProgram *program, FILE *out) {
     }
     print_step(program, PG_ROW, out);
     print_step(program, PG_BLOCK, out);
+    if (program->steps[PG_FEW].n_phases > 0) print_step(program, PG_FEW, out);
 }

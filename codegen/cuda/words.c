@@ -231,8 +231,9 @@ static void place(Plan *p) {
         if (p->maker[i] < step->n_phases) p->words.x[i] = p->words.places[p->maker[i]];
 }
 
-CgWordPlan cg_words_plan(const CgCudaTarget *target, const PgProgram *program, SuArena *arena) {
-    Plan p = {.target = target, .program = program, .step = &program->steps[PG_BLOCK]};
+CgWordPlan cg_words_plan(const CgCudaTarget *target, const PgProgram *program, const PgStep *list, int64_t most_rows,
+                         SuArena *arena) {
+    Plan p = {.target = target, .program = program, .step = list};
     uint32_t n = p.step->n_phases;
     SuArena scratch = {0};
     p.words.read = SU_NEW_ARRAY(arena, bool, program->n_kernels);
@@ -245,7 +246,7 @@ CgWordPlan cg_words_plan(const CgCudaTarget *target, const PgProgram *program, S
     p.maker = SU_NEW_ARRAY(&scratch, uint32_t, n);
     p.last = SU_NEW_ARRAY(&scratch, uint32_t, n);
     p.lds[0] = pg_ld(1);
-    p.lds[1] = pg_ld((uint64_t)program->max_rows);
+    p.lds[1] = pg_ld((uint64_t)most_rows);
     begin(&p);
     do {
         choose_readers(&p);
