@@ -128,7 +128,7 @@ static inline int64_t pg_ranks(const PgKernel *k) { return k->dbc_layout == PG_P
 bool pg_kernel_equal(const PgKernel *a, const PgKernel *b);
 
 /* Operand slots of each kind (indices into PgPhase.operands). Unused ones are PG_NOWHERE. */
-enum { PG_EMBED_W, PG_EMBED_Y };
+enum { PG_EMBED_W, PG_EMBED_Y, PG_EMBED_NORM_W, PG_EMBED_SQUARES, PG_EMBED_SCALED };
 enum { PG_NORM_X, PG_NORM_W, PG_NORM_B, PG_NORM_Y };
 enum { PG_ROUND_X, PG_ROUND_Y };
 enum {
@@ -137,7 +137,7 @@ enum {
     PG_LINEAR_W2,
     PG_LINEAR_BIAS,
     PG_LINEAR_BIAS2,
-    PG_LINEAR_NORM_W,
+    PG_LINEAR_NORM_W, /* with norm_behind, that norm's */
     PG_LINEAR_NORM_B,
     PG_LINEAR_ADDEND,
     PG_LINEAR_RESIDUAL,
@@ -147,7 +147,9 @@ enum {
     PG_LINEAR_CONV_W,
     PG_LINEAR_CONV_B,
     PG_LINEAR_HISTORY,
-    PG_LINEAR_Y
+    PG_LINEAR_Y,
+    PG_LINEAR_SQUARES, /* in PG_BLOCK: read with norm, written with norm_behind */
+    PG_LINEAR_SCALED
 };
 enum {
     PG_ROUTE_X,
@@ -167,7 +169,10 @@ enum {
     PG_COMBINE_GROUPS,
     PG_COMBINE_ADDEND,
     PG_COMBINE_RESIDUAL,
-    PG_COMBINE_Y
+    PG_COMBINE_Y,
+    PG_COMBINE_NORM_W,
+    PG_COMBINE_SQUARES,
+    PG_COMBINE_SCALED
 };
 enum { PG_CONV_X, PG_CONV_W, PG_CONV_BIAS, PG_CONV_HISTORY, PG_CONV_EXPERTS, PG_CONV_COMBINE_W, PG_CONV_Y };
 enum {
@@ -252,7 +257,7 @@ enum {
 /* Unfused operations: X and Z are their x operands in the order of ops.def, W the weight, then: */
 enum { PG_OP_X, PG_OP_Z, PG_OP_W, PG_OP_EXPERTS, PG_OP_COMBINE_W, PG_OP_GROUPS, PG_OP_STATE, PG_OP_Y };
 
-enum { PG_MAX_OPERANDS = 16, PG_NO_SLOT = -1 };
+enum { PG_MAX_OPERANDS = 18, PG_NO_SLOT = -1 };
 
 /* ---------------------------------------------------------------------------------------------- phases */
 
@@ -436,6 +441,8 @@ static inline uint64_t pg_key_parts_bytes(const PgKernel *k) {
 /* Groups of a rounded row of K elements; bytes that it takes. */
 static inline uint64_t pg_round_groups(int64_t K) { return ((uint64_t)K + IR_GROUP - 1) / IR_GROUP; }
 static inline uint64_t pg_rounded_bytes(int64_t K) { return (pg_round_groups(K) * (IR_GROUP + 2 * sizeof(float)) + 63) / 64 * 64; }
+/* Bytes a row of SQUARES, f32 [O/16][LD], rounded up. */
+static inline uint64_t pg_squares_bytes(int64_t O) { return (pg_panels(O) * sizeof(float) + 63) / 64 * 64; }
 static inline uint64_t pg_bf16_bytes(int64_t K) { return pg_round_groups(K) * IR_GROUP * 2; }
 /* Whether a linear layer reads rounded rows; and what a row of them takes, of that layer or of the ROUND before it. */
 static inline bool pg_reads_rounded(const PgKernel *k) { return (k->rounds || k->bf16_x) && k->mode == PG_BLOCK; }

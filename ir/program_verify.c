@@ -221,6 +221,10 @@ static bool check_kernels(const Verify *v) {
         if (k->rope && k->rope_table >= v->program->n_ropes)
             return bad(v, "kernel %u reads rope %" PRId64 ", expected one of %u", i, k->rope_table, v->program->n_ropes);
         if (!isfinite(k->scale) || (k->kind == PG_ATTEND && k->scale <= 0)) return bad(v, "kernel %u has scale %g", i, k->scale);
+        if (k->norm_behind && (k->mode != PG_BLOCK || (k->kind != PG_EMBED && k->kind != PG_LINEAR && k->kind != PG_COMBINE)))
+            return bad(v, "kernel %u prepares a norm, but makes no rows of the residual stream", i);
+        if (k->kind == PG_LINEAR && k->mode == PG_BLOCK && k->norm != PG_NO_NORM && (k->norm != PG_RMS || k->norm_behind))
+            return bad(v, "kernel %u of row blocks norms its input", i);
         if (k->rounds && (k->kind != PG_LINEAR || !ir_is_blocks(k->dtype)))
             return bad(v, "kernel %u rounds its input, but is no linear layer of q8 or q4", i);
         if (k->bf16_x && k->kind != PG_ROUND && (k->kind != PG_LINEAR || k->mode != PG_BLOCK || k->dtype != IR_BF16))

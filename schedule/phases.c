@@ -2,6 +2,7 @@
  * the kernel description here; nothing later matches patterns. Regions of more than one kind of work (linear layer, scan, attention) are
  * in phases_linear.c and phases_fused.c, single operations here. */
 #include "schedule/phases.h"
+#include "schedule/few.h"
 
 #include <string.h>
 
@@ -155,6 +156,7 @@ void sc_phase_embed(ScBuilder *b, const IrNode *node) {
     sc_read_weight(b, p, PG_EMBED_W, w, PG_PANELS, 1.0 / (double)type->dim[0]);
     sc_tile_rows(b, p, &b->layouts[node->results[0]]);
     sc_write(b, p, PG_EMBED_Y, node->results[0]);
+    sc_leave_norm(b, p, node->results[0], (const int[]){PG_EMBED_NORM_W, PG_EMBED_SQUARES, PG_EMBED_SCALED});
 }
 
 /* Runs have panels of their own, so that each begins at a lane 0. */

@@ -1,16 +1,17 @@
 /* Phases of linear regions: a linear layer with what grew around it, and the sum over experts behind it. */
+#include "schedule/few.h"
 #include "schedule/phases.h"
 
 /* A linear region's roles, with what its nodes say. */
 typedef struct LinearParts {
-    const IrNode *linear, *sum, *norm; /* NULL where absent; norm: made again here, in a one-row step */
+    const IrNode *linear, *sum, *norm; /* NULL where absent; norm: computed here, with one row or few */
     IrValueId x, w, w2, bias, bias2, gates, y;
     PgActivation act;
     bool dual;
     double out_scale, scale; /* in front of the residual, and behind all; 1 without scaling */
     IrValueId adds[2];
     int n_adds;
-    const IrRegion *conv; /* of a convolution computed here, in a one-row step; or NULL */
+    const IrRegion *conv; /* of a convolution computed here, with one row or few; or NULL */
 } LinearParts;
 
 static LinearParts find_parts(const ScBuilder *b, const IrRegion *region) {
@@ -33,9 +34,8 @@ static LinearParts find_parts(const ScBuilder *b, const IrRegion *region) {
     };
     if (sc_role(region, IR_ROLE_addend) != IR_NONE) m.adds[m.n_adds++] = sc_role(region, IR_ROLE_addend);
     if (sc_role(region, IR_ROLE_residual) != IR_NONE) m.adds[m.n_adds++] = sc_role(region, IR_ROLE_residual);
-    if (b->mode != PG_ROW) return m;
-    m.norm = sc_role_node(b, region, IR_ROLE_norm);
-    if (conv != NULL) m.conv = &b->g->regions[conv->region];
+    if (sc_is_folded(b, sc_role(region, IR_ROLE_norm))) m.norm = sc_role_node(b, region, IR_ROLE_norm);
+    if (conv != NULL && sc_is_folded(b, sc_role(region, IR_ROLE_conv))) m.conv = &b->g->regions[conv->region];
     return m;
 }
 
@@ -96,8 +96,12 @@ static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
     k->y_layout = y_layout->planes;
     sc_set_experts(k, x_layout);
     sc_set_experts(k, y_layout);
-    if (m->norm != NULL) sc_set_norm(b, p, m->norm, PG_LINEAR_NORM_W, PG_LINEAR_NORM_B);
-    read_input(b, p, m);
+    if (m->norm != NULL && b->few) {
+        sc_take_factor(b, p, m->norm);
+    } else {
+        if (m->norm != NULL) sc_set_norm(b, p, m->norm, PG_LINEAR_NORM_W, PG_LINEAR_NORM_B);
+        read_input(b, p, m);
+    }
     sc_read_weight(b, p, PG_LINEAR_W, m->w, PG_PANELS, active);
     sc_read_weight(b, p, PG_LINEAR_W2, m->w2, PG_PANELS, active);
     sc_read_weight(b, p, PG_LINEAR_BIAS, m->bias, PG_VECTOR, active);
@@ -161,6 +165,7 @@ static void combine_phase(ScBuilder *b, const LinearParts *m, int32_t parts) {
     fill_tail(b, p, m, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL);
     sc_tile_rows(b, p, &b->layouts[m->y]);
     sc_write(b, p, PG_COMBINE_Y, m->y);
+    sc_leave_norm(b, p, m->y, (const int[]){PG_COMBINE_NORM_W, PG_COMBINE_SQUARES, PG_COMBINE_SCALED});
 }
 
 static void fill_conv(ScBuilder *b, ScPhaseId p, const IrRegion *conv) {
@@ -195,6 +200,7 @@ static void lone_phase(ScBuilder *b, const LinearParts *m) {
     if (head) return;
     if (!apart) {
         sc_write(b, p, PG_LINEAR_Y, result_of(m));
+        sc_leave_norm(b, p, result_of(m), (const int[]){PG_LINEAR_NORM_W, PG_LINEAR_SQUARES, PG_LINEAR_SCALED});
         return;
     }
     int32_t parts = sc_write_buffer(b, p, PG_LINEAR_Y, sc_buffer_bytes(y, b->mode), what);

@@ -29,6 +29,7 @@ static void print_features(const PgKernel *k, FILE *out) {
     };
     SU_TABLE_FULL(scans, PG_SCAN_PARAMS + 1);
     if (k->norm != PG_NO_NORM) fprintf(out, " %s-norm", k->norm == PG_RMS ? "rms" : "layer");
+    if (k->norm_behind) fprintf(out, " norm-behind");
     if (k->rounds) fprintf(out, " rounds");
     if (k->bf16_x) fprintf(out, " bf16-inputs");
     if (k->kind == PG_LINEAR && k->select != PG_SINGLE) fprintf(out, " %s", selects[k->select]);

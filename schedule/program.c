@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "ir/program_verify.h"
-#include "schedule/builder.h"
+#include "schedule/few.h"
 #include "support/clock.h"
 #include "support/size.h"
 
@@ -129,6 +129,7 @@ static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options,
     b.layouts = sc_layouts(graph, &b.scratch);
     b.fused = SU_NEW_ARRAY(&b.scratch, uint8_t, graph->n_values);
     collect_fused(&b);
+    if (options->few) sc_join_few(&b);
     b.hidden = SU_NEW_ARRAY(&b.scratch, uint32_t, graph->n_values);
     collect_hidden(&b);
     b.buffer_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);

@@ -36,7 +36,8 @@ void cg_tiles_rows(const CgTiles *t);
  * how its sums become y. */
 void cg_tiles_quad_place(const CgTiles *t);
 void cg_tiles_quad(const CgTiles *t);
-/* Prints the loop: how `sums` of the place become y, by THREADS. */
+/* Prints the loop: how `sums` of the place become y, by THREADS. With PG_STEP_CONV also `value_of(side, r, q)`, what the convolution takes of a
+ * row of the tile, before it, and behind it how histories move on. */
 void cg_tiles_epilogue(const CgTiles *t);
 
 /* warpgroup.c: CG_MANY with 16-bit weights where the target has warpgroups, if the shape fits. Prints all, in two parts. */

@@ -76,7 +76,12 @@ static int slot_of_words(const PgKernel *k) {
         /* and one */
         [PG_NORM] = PG_NORM_Y + 1,   [PG_LINEAR] = PG_LINEAR_Y + 1,       [PG_CONV] = PG_CONV_Y + 1,    [PG_SCAN] = PG_SCAN_Y + 1,
         [PG_HEADS] = PG_HEADS_Y + 1, [PG_TRAPEZOID] = PG_TRAPEZOID_Y + 1, [PG_ATTEND] = PG_ATTEND_Y + 1};
+    static const int scaled[PG_KIND_COUNT] = {/* and one */
+                                              [PG_EMBED] = PG_EMBED_SCALED + 1,
+                                              [PG_LINEAR] = PG_LINEAR_SCALED + 1,
+                                              [PG_COMBINE] = PG_COMBINE_SCALED + 1};
     bool logits = k->kind == PG_LINEAR && pg_does(k, PG_STEP_LOGITS);
+    if (k->norm_behind) return scaled[k->kind] - 1;
     return k->mode == PG_BLOCK && !logits ? slots[k->kind] - 1 : PG_NO_SLOT;
 }
 
@@ -107,7 +112,7 @@ static void trace(Plan *p, uint32_t phase, const Value *read, bool may_be_words)
         bool as_words = may_be_words && first && all && written_value(p, i, &y) && same(&y, read);
         if (as_words)
             p->maker[phase] = i;
-        else
+        else if (written_value(p, i, &y) && overlap(&y, read))
             p->floats[i] = true;
         if (all) return;
         first = false;
@@ -174,6 +179,12 @@ static void choose_readers(Plan *p) {
     }
 }
 
+/* Whether what the phase writes as words is what it tells of the residual stream. */
+static bool is_hidden(const Plan *p, uint32_t i) {
+    const PgPhase *phase = &p->step->phases[i];
+    return phase->hidden != 0 && (int)phase->hidden_slot == slot_of_words(kernel_of(p, i));
+}
+
 /* Where somebody else reads the value, in any phase of the kernel, the words lie beside it. */
 static void choose_writers(Plan *p) {
     const PgStep *step = p->step;
@@ -182,7 +193,7 @@ static void choose_writers(Plan *p) {
         if (p->maker[i] < step->n_phases) p->words.written[step->phases[p->maker[i]].kernel] = CG_WORDS_ALONE;
     for (uint32_t i = 0; i < step->n_phases; i++) {
         uint8_t *written = &p->words.written[step->phases[i].kernel];
-        if (*written != CG_NO_WORDS && (p->floats[i] || step->phases[i].hidden != 0)) *written = CG_WORDS_TOO;
+        if (*written != CG_NO_WORDS && (p->floats[i] || is_hidden(p, i))) *written = CG_WORDS_TOO;
     }
 }
 
