@@ -59,8 +59,10 @@ static bool maker_leaves(const ScBuilder *b, IrValueId x) {
     if (maker->region == IR_NONE) return maker->op == IR_OP_embed;
     const IrRegion *region = &b->g->regions[maker->region];
     if (region->kind != IR_REGION_LINEAR || sc_role(region, IR_ROLE_y) != x) return false;
+    IrValueId norm = sc_role(region, IR_ROLE_norm); /* it comes before x: whether it is joined is known */
+    bool takes = norm != IR_NONE && (b->fused[norm] & SC_NO_FEW_PHASE);
     bool combines = sc_role(region, IR_ROLE_sum) != IR_NONE;
-    return combines || (in_tiles(b, region) && b->layouts[x].planes == PG_ROWS && sc_role(region, IR_ROLE_norm) == IR_NONE);
+    return combines || (in_tiles(b, region) && b->layouts[x].planes == PG_ROWS && !takes);
 }
 
 static void join_norms(ScBuilder *b) {
