@@ -223,6 +223,9 @@ static bool check_kernels(const Verify *v) {
         if (!isfinite(k->scale) || (k->kind == PG_ATTEND && k->scale <= 0)) return bad(v, "kernel %u has scale %g", i, k->scale);
         if (k->norm_behind && (k->mode != PG_BLOCK || (k->kind != PG_EMBED && k->kind != PG_LINEAR && k->kind != PG_COMBINE)))
             return bad(v, "kernel %u prepares a norm, but makes no rows of the residual stream", i);
+        if (k->first_O != 0 && (k->kind != PG_LINEAR || k->mode != PG_BLOCK || k->select != PG_SINGLE || pg_does(k, PG_STEP_DUAL) ||
+                                !pg_does(k, PG_STEP_CONV) || k->first_O < 0 || k->first_O >= k->O || k->first_O % PG_LANES != 0))
+            return bad(v, "kernel %u has two matrices side by side, of which the first convolves nothing", i);
         if (k->kind == PG_LINEAR && k->mode == PG_BLOCK && k->norm != PG_NO_NORM && (k->norm != PG_RMS || k->norm_behind))
             return bad(v, "kernel %u of row blocks norms its input", i);
         if (k->rounds && (k->kind != PG_LINEAR || !ir_is_blocks(k->dtype)))
@@ -581,12 +584,14 @@ static bool is_rope_table(const Verify *v, int list, const PgRef *ref) {
     return false;
 }
 
-/* Whether what is read is what was written, or the first part of it; for one row also another part, of linear layers in one phase. */
+/* Whether what is read is what was written, or the first part of it; for one row or few also another part, of linear layers in one phase. */
 static bool is_part(int list, const Touched *read, const Touched *write) {
-    uint64_t skipped = read->ref->fixed - write->ref->fixed;
-    bool begins = same_ref(read->ref, write->ref) || (list == PG_ROW && read->ref->fixed > write->ref->fixed);
-    return begins && read->operand.per_row + (list == PG_ROW ? skipped : 0) <= write->operand.per_row &&
-           read->operand.fixed <= write->operand.fixed;
+    uint64_t skipped = list == PG_ROW   ? read->ref->fixed - write->ref->fixed
+                       : list == PG_FEW ? read->ref->per_row - write->ref->per_row
+                                        : 0;
+    bool begins = same_ref(read->ref, write->ref) || (list == PG_ROW && read->ref->fixed > write->ref->fixed) ||
+                  (list == PG_FEW && read->ref->fixed == write->ref->fixed && read->ref->per_row > write->ref->per_row);
+    return begins && read->operand.per_row + skipped <= write->operand.per_row && read->operand.fixed <= write->operand.fixed;
 }
 
 /* The last write of an earlier stage into what phase i reads must be all of it. */

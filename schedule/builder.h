@@ -21,7 +21,7 @@ typedef struct ScBuffer {
 typedef struct ScOperand {
     PgSpace space;
     int32_t buffer;  /* PG_ARENA */
-    uint64_t offset; /* PG_WEIGHTS, PG_STATE; PG_ARENA: bytes into the buffer, in PG_ROW */
+    uint64_t offset, per_row; /* PG_WEIGHTS, PG_STATE; PG_ARENA: bytes into the buffer, offset + per_row · LD */
 } ScOperand;
 
 enum { SC_MAX_TOUCHED = 20, SC_MOST_JOINED = 4 /* linear layers of one phase, and states of one */ };
@@ -59,7 +59,7 @@ typedef struct ScBuilder {
     PgMode mode;
     bool few;               /* the list at hand is PG_FEW; mode is PG_BLOCK then */
     int32_t *buffer_of;     /* [values], -1 none; of the mode */
-    uint64_t *buffer_start; /* [values] where it begins in its buffer, in PG_ROW */
+    ScBytes *buffer_start;  /* [values] where it begins in its buffer */
     uint32_t *hidden;       /* [values] PgPhase.hidden of whatever writes it */
     IrValueId *norm_behind; /* [values] PG_FEW: the norm that whoever makes the value prepares; IR_NONE */
     ScLeft *left;           /* [values] of norms that are prepared so */

@@ -23,6 +23,7 @@ static PgRef buffer_ref(const ScBuilder *b, int32_t buffer) {
 static PgRef operand_ref(const ScBuilder *b, const ScOperand *operand) {
     if (operand->space != PG_ARENA) return (PgRef){operand->space, 0, operand->offset};
     PgRef ref = buffer_ref(b, operand->buffer);
+    ref.per_row += operand->per_row;
     ref.fixed += operand->offset;
     return ref;
 }
@@ -133,7 +134,7 @@ static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options,
     b.hidden = SU_NEW_ARRAY(&b.scratch, uint32_t, graph->n_values);
     collect_hidden(&b);
     b.buffer_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
-    b.buffer_start = SU_NEW_ARRAY(&b.scratch, uint64_t, graph->n_values);
+    b.buffer_start = SU_NEW_ARRAY(&b.scratch, ScBytes, graph->n_values);
     b.joined = SU_NEW_ARRAY(&b.scratch, bool, graph->n_regions);
     b.groups_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
     for (int i = 0; i < 2; i++) b.rounded_of[i] = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);

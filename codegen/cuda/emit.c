@@ -105,6 +105,7 @@ void cg_cuda_put_quad_to(CgCuda *c, const char *y, const char *base, const char 
     const char *plus = base[0] != '\0' ? " + " : "";
     if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "*quad(%s%s%s + %s) = %s;\n", y, plus, base, at, v);
     if (c->y_words == CG_NO_WORDS) return;
+    if (c->words_panels > 0) cg_cu(c, "if (%s < %llu) ", panel, (unsigned long long)c->words_panels);
     cg_cu(c, "put_quad<%s, %s>(words%s%s, %s, %s, %s, q, %s);\n", words_type(c), cg_cuda_truth(c->target->fast), plus, base, stride,
           row, panel, v);
 }

@@ -78,6 +78,11 @@ static void shape_few(Tiles *t) {
     }
     t->slots_of_tile = 2 * (uint64_t)(warps / t->split);
     t->groups = (t->slots + t->slots_of_tile - 1) / t->slots_of_tile;
+    if (t->k->first_O > 0) { /* no tile has slots of both */
+        uint64_t first = pg_panels(t->k->first_O);
+        t->first_groups = (first + t->slots_of_tile - 1) / t->slots_of_tile;
+        t->groups = t->first_groups + (t->slots - first + t->slots_of_tile - 1) / t->slots_of_tile;
+    }
     share_tiles(t);
 }
 
@@ -113,10 +118,22 @@ void cg_tiles_place(const CgTiles *t) {
     cg_linear_x_plane(t->m);
 }
 
+/* Of two matrices side by side: which one is the tile's, its first panel there, and how many there are. */
+static void print_side(const Tiles *t) {
+    cg_cu(t->c, "const bool second = place.group >= FIRST_GROUPS;\n"
+                "const u32 own_panel = (place.group - (second ? FIRST_GROUPS : 0)) * SIDE;\n"
+                "const u32 own_panels = second ? PANELS - FIRST_PANELS : FIRST_PANELS;\n");
+}
+
 /* The weights of the tile. */
 void cg_tiles_slots(const CgTiles *t) {
     const PgKernel *k = t->k;
     const char *expert = k->select == PG_SINGLE ? "" : " + expert * EXPERT_BYTES";
+    if (t->first_groups > 0) {
+        print_side(t);
+        cg_cu(t->c, "const u8 *own = second ? w2 : w;\nconst Slots slots = {own, own, own_panel, own_panels, false};\n");
+        return;
+    }
     cg_cu(t->c, "const Slots slots = {w%s, %s%s, place.group * SIDE, PANELS, %s};\n", expert, pg_does(k, PG_STEP_DUAL) ? "w2" : "w",
           expert, pg_does(k, PG_STEP_DUAL) ? "true" : "false");
 }
@@ -166,9 +183,10 @@ void cg_tiles_quad_place(const CgTiles *t) {
     const char *rows = rows_of_sums(t);
     cg_cu(t->c,
           "const u32 q = i %% 4, r = i / 4 %% %s, side = i / 4 / %s, in_slot = swizzled(r, q);\n"
-          "const u64 panel = place.group * SIDE + side, row = place.row + r;\n"
-          "if (panel >= PANELS) break;\n",
-          rows, rows);
+          "const u64 panel = %s + side, row = place.row + r;\n"
+          "if (%s) break;\n",
+          rows, rows, t->first_groups > 0 ? "(second ? FIRST_PANELS : 0) + own_panel" : "place.group * SIDE",
+          t->first_groups > 0 ? "own_panel + side >= own_panels" : "panel >= PANELS");
     if (t->split == 0) cg_cu(t->c, "if (r >= place.count) continue;\n");
     if (t->split > 0 && pg_does(t->k, PG_STEP_CONV)) cg_cu(t->c, "if (row >= step->rows) continue; /* of no segment */\n");
 }
@@ -210,10 +228,10 @@ static void print_value_of(const Tiles *t) {
 static void print_histories(const Tiles *t) {
     long long past = (long long)t->k->taps - 1;
     cg_cu(t->c,
-          "if (step->n_segments != step->rows) {\n"
+          "if (%sstep->n_segments != step->rows) {\n"
           "__syncthreads();\n"
           "for (u32 i = threadIdx.x; i < SIDE * %s * 4; i += THREADS) {\n",
-          rows_of_sums(t));
+          t->first_groups > 0 ? "!second && " : "", rows_of_sums(t));
     cg_tiles_quad_place(t);
     cg_cu(t->c,
           "const Segment *segment = segment_of(step, row);\n"
@@ -230,6 +248,7 @@ static void print_histories(const Tiles *t) {
 
 void cg_tiles_epilogue(const CgTiles *t) {
     bool past = pg_does(t->k, PG_STEP_CONV) && t->k->taps > 1;
+    if (t->first_groups > 0) print_side(t);
     if (past) print_value_of(t);
     cg_cu(t->c, "for (u32 i = threadIdx.x; i < SIDE * %s * 4; i += THREADS) {\n", rows_of_sums(t));
     cg_tiles_quad_place(t);
@@ -246,6 +265,9 @@ void cg_tiles_constants(const CgTiles *t) {
         cg_cu(t->c, ", EXPERT_BYTES = %llu", (unsigned long long)(pg_panels(t->k->O) * ir_panel_bytes(t->k->dtype, t->k->K)));
     if (t->split > 0) cg_cu(t->c, ", SPLIT = %d", t->split);
     if (t->parts > 1) cg_cu(t->c, ", PARTS = %d", t->parts);
+    if (t->first_groups > 0)
+        cg_cu(t->c, ", FIRST_GROUPS = %llu, FIRST_PANELS = %llu", (unsigned long long)t->first_groups,
+              (unsigned long long)pg_panels(t->k->first_O));
     cg_cu(t->c, " };\n");
 }
 

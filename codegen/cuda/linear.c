@@ -21,6 +21,8 @@ void cg_linear_x_plane(const CgLinear *m) {
         cg_cu(m->c, "const float *x_plane = x + plane * (%llu * ld);\n", (unsigned long long)pg_panels(k->K) * 16);
 }
 
+static bool has_w2(const PgKernel *k) { return pg_does(k, PG_STEP_DUAL) || k->first_O > 0; }
+
 void cg_linear_sources(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
@@ -28,7 +30,7 @@ void cg_linear_sources(const CgLinear *m) {
           cg_linear_reads_rounded(k) ? "const u8 *x = operand(step, phase, %d);\n" : "const float *x = floats(step, phase, %d);\n",
           PG_LINEAR_X);
     cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_LINEAR_W);
-    if (pg_does(k, PG_STEP_DUAL)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
+    if (has_w2(k)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
     if (k->norm != PG_NO_NORM && k->mode == PG_ROW) cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_LINEAR_NORM_W);
     if (k->norm == PG_LAYER) cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_LINEAR_NORM_B);
     if (k->mode == PG_ROW && (k->select == PG_CHOSEN || pg_sum(k) == PG_WEIGHTED_SUM))
@@ -152,7 +154,9 @@ bool cg_linear_notes_best(const CgLinear *m) { return pg_does(m->k, PG_STEP_LOGI
 void cg_linear_value(const CgLinear *m) {
     cg_cu(m->c, "float4 v = sum;\n");
     const PgEpilogueStep *end = pg_epilogue_behind_sum(&m->k->epilogue);
+    if (m->k->first_O > 0) cg_cu(m->c, "if (!second) {\n");
     for (const PgEpilogueStep *step = m->k->epilogue.steps; step < end; step++) print_step(m, step);
+    if (m->k->first_O > 0) cg_cu(m->c, "}\n");
 }
 
 /* Whether anything is read or written where y lies. */
@@ -293,7 +297,7 @@ bool cg_cuda_linear_ahead(CgCuda *c) {
     bool of_row = cg_linear_of_row(&m);
     if (!of_row && !(c->form == CG_FEW && cg_linear_in_tiles(&m))) return false;
     cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_LINEAR_W);
-    if (pg_does(k, PG_STEP_DUAL)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
+    if (has_w2(k)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
     if (of_row)
         cg_linear_row_ahead(&m);
     else

@@ -197,6 +197,7 @@ static Printed print_form(const Printing *p, uint32_t index, CgCudaForm form) {
                       .whole_k = p->whole_k[index],
                       .x_words = words->read[index],
                       .y_words = (CgWords)words->written[index],
+                      .words_panels = words->panels[index],
                       .words_of = words->types[index],
                       .parts = 1};
         emitters[kernel->kind](c);

@@ -11,6 +11,7 @@ typedef struct CgTiles {
     CgCuda *c;
     const PgKernel *k;
     uint64_t slots, slots_of_tile, groups; /* of the linear layer, of a tile; tiles that have all of them */
+    uint64_t first_groups; /* of them those of W where there are W and W2 side by side (PgKernel.first_O); else 0 */
     int rows; /* of a tile */
     int split; /* CG_FEW: warps that share the k of two slots */
     int parts; /* CG_FEW: blocks that share the k of a tile; else 1 */
