@@ -99,8 +99,8 @@ typedef struct CliOption {
 #define CLI_OPTION_THREADS(Type)                                                                                                   \
     CLI_ROW_INT(                                                                                                                   \
         Type, threads, "threads", 0, "N", 1, 1024,                                                                                 \
-        "number of threads (default: the CPUs that this process may use, within its CPU quota); the result does not depend "       \
-        "on it")
+        "number of threads (default: $MOSSC_THREADS, else the CPUs that this process may use, within its CPU quota); the result "  \
+        "does not depend on it")
 #define CLI_OPTION_CHUNK(Type)                                                                                                     \
     CLI_ROW_INT(Type, chunk, "chunk", 0, "C", 1, INT32_MAX,                                                                        \
                 "most tokens fed in one step (default: as many as the program allows); the result does not depend on it")
@@ -126,9 +126,10 @@ typedef struct CliOption {
     CLI_ROW_WORD(Type, debugger, "debug-info", "gdb|perf", cli_debugger_words,                                                     \
                  "tell gdb or perf the names of kernels and the lines of the spec they come from (docs/profiling.md)")
 #define CLI_OPTION_DEVICE(Type)                                                                                                    \
-    CLI_ROW_TEXT(Type, device, "device", 0, "DEVICE", false,                                                                       \
-                 "where the model runs: cpu (the default), cuda or cuda:N, the N-th NVIDIA GPU; cuda:sm_90a: with the code of that target "    \
-                 "(docs/cuda.md)")
+    CLI_ROW_TEXT(                                                                                                                  \
+        Type, device, "device", 0, "DEVICE", false,                                                                                \
+        "where the model runs: cpu (the default), cuda or cuda:N, the N-th NVIDIA GPU; cuda:sm_90a: with the code of that target " \
+        "(docs/cuda.md)")
 #define CLI_OPTION_FAST(Type)                                                                                                      \
     CLI_ROW_FLAG(                                                                                                                  \
         Type, fast, "fast",                                                                                                        \

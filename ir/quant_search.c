@@ -23,7 +23,13 @@
 enum { LANES = 16, RANGES = LANES, REFITS = 2, WINDOW_S = 8, WINDOW_T = 8, SMALL_S = 4, ROUNDS = 2 };
 _Static_assert(LANES % WINDOW_T == 0 && SMALL_S % (LANES / WINDOW_T) == 0 && WINDOW_S % (LANES / WINDOW_T) == 0, "whole lanes");
 
+/* Inlined into each version of search, so that its vectors are as wide as that has them. Sanitized code would take the compiler a
+ * quarter of a minute. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define INLINE static inline
+#else
 #define INLINE static inline __attribute__((always_inline))
+#endif
 
 /* An input counts at least this share of what the one that counts most does. */
 static const float least_h = 0x1p-20f;

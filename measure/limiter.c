@@ -23,7 +23,7 @@ enum {
     KEPT_PATTERNS = 2, /* of reading, after the first call */
     PIECES = 64        /* that each worker claims of a repetition */
 };
-static const double LEAST_SECONDS = 5e-3; /* of a repetition of arithmetic */
+static const double LEAST_SECONDS = 5e-3; /* of a repetition of arithmetic, and of reading again and again */
 static const uint64_t LEAST_BUFFER = (uint64_t)256 << 20, MOST_BUFFER = (uint64_t)2 << 30;
 
 /* Memory of one worker for arithmetic: the operands stay in its first cache. */
@@ -40,7 +40,9 @@ struct MsLimiter {
     RtWorkers *threads;
     int count;
     RtPages buffer; /* for reading */
+    uint64_t touched; /* bytes of it that are there */
     uint64_t read_bytes; /* of it that are read again and again; 0: one half, then the other */
+    uint32_t read_tiles; /* of a repetition of reading; 0: not known yet */
     bool second_half;
     Worker *workers; /* [count] */
     unsigned patterns[CG_READ_PATTERNS]; /* kernels worth trying, the last best first */
@@ -134,11 +136,26 @@ static uint64_t buffer_bytes(void) {
     return wanted / (2 * CG_READ_TILE) * (2 * CG_READ_TILE);
 }
 
-/* Pages that nobody has written all stand for one page of zeros. */
+/* Pages that nobody has written all stand for one page of zeros. What a model that caches hold reads is little of the buffer. */
 static void touch(void *context, int index) {
     MsLimiter *limiter = context;
-    for (size_t at = (size_t)index * CG_READ_TILE; at < limiter->buffer.size; at += (size_t)limiter->count * CG_READ_TILE)
+    size_t size = ms_limit_buffer(limiter), first = limiter->touched + (size_t)index * CG_READ_TILE;
+    for (size_t at = first; at < size; at += (size_t)limiter->count * CG_READ_TILE)
         memset(limiter->buffer.data + at, 1, CG_READ_TILE);
+}
+
+static void touch_what_is_read(MsLimiter *limiter) {
+    if (limiter->touched >= ms_limit_buffer(limiter)) return;
+    rt_workers_run(limiter->threads, touch, limiter);
+    limiter->touched = ms_limit_buffer(limiter);
+}
+
+/* Half of the buffer; of bytes that are read again and again, so many that starting and ending do not count. */
+static uint32_t tiles_to_read(MsLimiter *limiter) {
+    uint32_t most = (uint32_t)(limiter->buffer.size / 2 / CG_READ_TILE), tiles = (uint32_t)(limiter->read_bytes / CG_READ_TILE);
+    if (tiles == 0) return most;
+    while (tiles < most && run_once(limiter, limiter->patterns[0], tiles) < LEAST_SECONDS) tiles *= 2;
+    return tiles < most ? tiles : most;
 }
 
 static void try_all_patterns(MsLimiter *limiter) {
@@ -149,13 +166,16 @@ static void try_all_patterns(MsLimiter *limiter) {
 void ms_limiter_read_bytes(MsLimiter *limiter, uint64_t bytes) {
     uint64_t tiles = (bytes + CG_READ_TILE - 1) / CG_READ_TILE;
     limiter->read_bytes = tiles * CG_READ_TILE < limiter->buffer.size / 2 ? tiles * CG_READ_TILE : 0;
+    limiter->read_tiles = 0;
     try_all_patterns(limiter);
 }
 
 double ms_limit_read(MsLimiter *limiter) {
     double best = 0, rates[CG_READ_PATTERNS];
+    touch_what_is_read(limiter);
+    if (limiter->read_tiles == 0) limiter->read_tiles = tiles_to_read(limiter);
     for (unsigned i = 0; i < limiter->n_patterns; i++) {
-        double rate = best_rate(limiter, limiter->patterns[i], (uint32_t)(limiter->buffer.size / 2 / CG_READ_TILE));
+        double rate = best_rate(limiter, limiter->patterns[i], limiter->read_tiles);
         unsigned kernel = limiter->patterns[i], at = i;
         for (; at > 0 && rates[at - 1] < rate; at--) { /* sorted, the best first */
             rates[at] = rates[at - 1];
@@ -208,7 +228,6 @@ static bool start(MsLimiter *limiter, int threads) {
     limiter->buffer = rt_pages_alloc(buffer_bytes());
     if (!limiter->workers || !limiter->buffer.data) return false;
     for (int i = 0; i < limiter->count; i++) fill(&limiter->workers[i]);
-    rt_workers_run(limiter->threads, touch, limiter);
     return true;
 }
 

@@ -107,7 +107,7 @@ static bool state_floats(const IrGraph *g, const IrNode *node, int operand, uint
 
 static bool add_state(ScBuilder *b, const IrNode *node, int operand, SuDiags *diags) {
     IrValueId value = node->operands[operand];
-    uint64_t floats, end;
+    uint64_t floats = 0, end;
     if (!state_floats(b->g, node, operand, &floats) || floats > UINT64_MAX / 8 ||
         !su_add(b->state_bytes, su_round_up(floats * 4, 64), &end) || end > (uint64_t)1 << 48)
         return su_error(diags, node->span, "a smaller window or max_positions needs less", "state of a sequence is too large");

@@ -94,6 +94,10 @@ int su_allowed_cpus(void) {
 }
 
 int su_default_threads(void) {
+    const char *text = getenv("MOSSC_THREADS");
+    char *end = NULL;
+    long asked = text ? strtol(text, &end, 10) : 0;
+    if (asked >= 1 && asked <= SU_MOST_THREADS && *end == '\0') return (int)asked;
     int allowed = su_allowed_cpus(), quota = su_cpu_quota("");
     return quota && quota < allowed ? quota : allowed;
 }

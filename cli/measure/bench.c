@@ -187,7 +187,8 @@ static const CliOption table[] = {
     CLI_ROW_INT(BenchOptions, repeat, "repeat", 'r', "R", 1, MAX_REPEAT,
                 "how often everything is measured (default 3; of a table 5)"),
     CLI_ROW_LIST(BenchOptions, series.threads, "threads", 't', "N[,N...]", 1, 1024,
-                 "threads (default: the CPUs that this process may use, within its CPU quota); a table has all numbers given"),
+                 "threads (default: $MOSSC_THREADS, else the CPUs that this process may use, within its CPU quota); a table has "
+                 "all numbers given"),
     CLI_OPTION_CHUNK(BenchOptions),
     CLI_ROW_LIST(BenchOptions, series.prompts, "n-prompt", 'p', "N[,N...]", 0, 1 << 24,
                  "of a table: tokens of prompts (default 512; 0: none)"),

@@ -24,8 +24,8 @@ name: small
 vocab_size: 256
 d_model: 32
 stack:
-  - ssm: {d_state: 4}
-"""
+  - mlp: {d_ff: 48}
+"""  # compiled soon; what it has is the same for every kernel
 TOKENS = " ".join(str(40 + i * 37 % 200) for i in range(40))
 
 
@@ -113,9 +113,9 @@ def test_warm_makes_what_fast_runs(m):
 
 def test_warm_goes_on_after_a_wrong_spec(m):
     spec = make(m)
-    wrong = m.file("wrong.yaml", SMALL.replace("d_state", "dstate"))
+    wrong = m.file("wrong.yaml", SMALL.replace("d_ff", "dff"))
     done = m.run("warm", wrong, spec, status=1)
-    assert b"spec.yaml: " in done.stdout and "unknown key 'dstate'" in done.stderr
+    assert b"spec.yaml: " in done.stdout and "unknown key 'dff'" in done.stderr
     assert warm(m, spec)[0] == 0
 
 

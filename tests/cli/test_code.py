@@ -37,18 +37,18 @@ def test_ir_reads_its_own_text(m):
 
 
 def test_ir_dumps_every_step(m):
-    spec = m.file("tiny.yaml", TINY)
+    spec = m.file("one.yaml", ONE_MLP)
     done = m.run("ir", spec, "--stage", "program", "--dump-dir", "steps", "--time-passes")
     names = sorted(os.listdir(m.directory / "steps"))
     assert any("naive" in name for name in names) and any("route-fusion" in name for name in names) and len(names) >= 5, names
     assert all(name in done.stderr for name in PASSES), done.stderr
-    assert "cannot create directory" in m.error("ir", spec, "--dump-dir", "tiny.yaml")
+    assert "cannot create directory" in m.error("ir", spec, "--dump-dir", "one.yaml")
 
 
 def test_asm_prints_code(m):
     spec = m.file("tiny.yaml", TINY)
     assert "define " in m.out("asm", spec, "--llvm")
-    assert "ret" in m.out("asm", spec) and "ret" in m.out("asm", spec, "--isa", "avx2")
+    assert "ret" in m.out("asm", spec) and "ret" in m.out("asm", m.file("one.yaml", ONE_MLP), "--isa", "avx2")
 
 
 def test_asm_prints_code_for_other_processors(m):
@@ -89,7 +89,7 @@ def test_targets_lists_processors_and_devices(m):
 
 
 def test_code_for_a_device_is_that_of_its_core(m):
-    spec = m.file("tiny.yaml", TINY)
+    spec = m.file("one.yaml", ONE_MLP)
     target = {device["name"]: device for device in m.json("targets", "--json")["devices"]}["galaxy-s24-ultra"]["target"]
     assert m.out("asm", spec, "--target", "galaxy-s24-ultra") == m.out("asm", spec, "--target", target)
 

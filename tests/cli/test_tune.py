@@ -11,7 +11,7 @@ import time
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from harness import TINY, Skipped, run_tests  # noqa: E402
+from harness import ONE_MLP, TINY, Skipped, run_tests  # noqa: E402
 
 TOKENS = " ".join(str(40 + i * 37 % 200) for i in range(40))
 
@@ -35,14 +35,14 @@ def logits(m, spec, *options):
     return m.npy("out.npy")[1], done.stderr
 
 
-def make(m):
-    spec = m.file("spec.yaml", TINY)
+def make(m, text=ONE_MLP):
+    spec = m.file("spec.yaml", text)
     m.run("init", spec, "--seed", 7, "-o", "w.safetensors")
     return spec
 
 
 def test_report_and_what_later_commands_run(m):
-    spec = make(m)
+    spec = make(m, TINY)
     plain = logits(m, spec)[0]
     said = tune(m, spec)
     kernels = said["kernels"]
@@ -122,7 +122,7 @@ def test_amx_is_refused_where_there_is_none(m):
 
 
 def test_wrong_usage(m):
-    spec = m.file("spec.yaml", TINY)
+    spec = m.file("spec.yaml", ONE_MLP)
     assert "--device takes cpu or host" in m.error("tune", spec, "--device", "cuda", status=2)
     assert "--no-tune" in m.error("tune", spec, "--no-tune", status=2)
     assert "expected a number" in m.error("tune", spec, "--seconds", "-1", status=2)

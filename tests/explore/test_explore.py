@@ -227,8 +227,9 @@ vocab_size: 64
 d_model: 64
 stack:
   - repeat: 3
-    blocks: [{ssm: {d_state: 4}}, {mlp: {d_ff: 32}}]
-"""
+    blocks: [mlp: {d_ff: 32}]
+"""  # compiled soon
+SCANS = TINY_BASE.replace("[mlp: {d_ff: 32}]", "[{ssm: {d_state: 4}}, {mlp: {d_ff: 32}}]")
 HOST = """\
 name: host
 about: for a test
@@ -238,8 +239,8 @@ rates: {threads: 1, read_gb_s: 10, panel_gflop_s: 50, exp_g_s: 2}
 """
 
 
-def begin_tiny(m, *more, space=TINY_SPACE):
-    m.file("base.yaml", TINY_BASE)
+def begin_tiny(m, *more, space=TINY_SPACE, base=TINY_BASE):
+    m.file("base.yaml", base)
     m.file("space.yaml", space)
     m.file("host.yaml", HOST)
     m.variables["MOSSC_LOCK_DIR"] = str(m.directory)
@@ -264,7 +265,7 @@ def rewrite_times(m):
 
 
 def test_measuring_and_calibrating(m):
-    command = begin_tiny(m, "--rounds", 1, "--spread")
+    command = begin_tiny(m, "--rounds", 1, "--spread", base=SCANS)
     m.run(*command, "--measure", 3)
     first = lines_of(m)
     assert len(first) == 3 and all(line["decode_ms"] > 0 and line["prefill_ms"] > 0 and line["device"] == "host" for line in first)
@@ -384,7 +385,7 @@ def test_twins_name_their_point(m):
 
 
 def test_what_was_measured_elsewhere_becomes_part_of_a_study(m):
-    judged = TINY_SPACE + """quality: {command: "grep -c d_state {spec}"}\n"""
+    judged = TINY_SPACE + """quality: {command: "grep -c d_ff {spec}"}\n"""
     m.run(*begin_tiny(m, space=judged))
     rows = [int(row["index"]) for row in rows_of(m.directory / "out" / "points.csv")]
     first, second, third = points_of(m, "--candidates", 3, "--spread")

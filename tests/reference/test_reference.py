@@ -1,6 +1,9 @@
 """mossc against the NumPy reference: tensors, parameter counts and logits of every kind of block.
 
-usage: test_reference.py --mossc PROGRAM [--random TEST_RANDOM --seed S --count N] [SPEC…]
+usage: test_reference.py --mossc PROGRAM [--all | --compiled N] [--random TEST_RANDOM --seed S --count N] [SPEC…]
+
+Both evaluators run every spec. Compiled code has the bits of eval32, which tests/random checks; here it runs specs with a kind of kernel that
+no spec before them has, of N at most, with --all every one.
 """
 import argparse
 import json
@@ -13,8 +16,11 @@ import numpy as np
 
 sys.dont_write_bytecode = True
 from files import read_safetensors, write_safetensors  # noqa: E402
+from kernels import NewKinds  # noqa: E402
 from reference import Spec  # noqa: E402
 
+EVALUATOR = [["--reference", 32]]
+COMPILED = [["--mode", "decode"], ["--mode", "prefill"], ["--mode", "prefill", "--chunk", 7]]
 MIN_GAP = 1e-4  # closer routing decisions may fall either way in float32: other weights are drawn
 TOLERANCE = 2e-4  # of float32 logits: largest difference over the root mean square
 # Where inputs are rounded, an error of a float may make another integer of one, a step of 1/127 of its group's largest.
@@ -77,8 +83,8 @@ def check_fresh(spec, tensors):
             assert values.size < 64 or np.abs(values).max() > 0.8 * limit, (name, np.abs(values).max(), limit)
 
 
-def check_logits(mossc, path, weights, spec, tokens, scratch):
-    """Both evaluators and both ways of running compiled code against NumPy; None when a routing decision is too close."""
+def check_logits(mossc, path, weights, spec, tokens, scratch, ways):
+    """eval64 and these ways (options of `mossc logits`) against NumPy; None when a routing decision is too close."""
     expected, gap = spec.logits(read_safetensors(weights), tokens)
     if gap < MIN_GAP:
         return None
@@ -94,13 +100,13 @@ def check_logits(mossc, path, weights, spec, tokens, scratch):
     allowed = 6.1e-8 * np.abs(expected) + 1e-9 * np.sqrt(np.mean(expected**2))
     worst = (np.abs(exact - expected) - allowed).max()
     assert worst <= 0, f"eval64 is off by {off(exact, expected):.3g} of the rms"
-    for options in (["--reference", 32], ["--mode", "decode"], ["--mode", "prefill"], ["--mode", "prefill", "--chunk", 7]):
+    for options in ways:
         found = off(logits(*options), expected)
         assert found <= (ROUNDED_TOLERANCE if spec.is_rounded() else TOLERANCE), f"{' '.join(map(str, options))} is off by {found:.3g} of the rms"
     return off(exact, expected)
 
 
-def check(mossc, path, scratch):
+def check(mossc, path, scratch, ways):
     spec = Spec(path)
     report = json.loads(run(mossc, "check", path, "--json"))
     assert (report["parameters"], report["active_parameters"]) == spec.counts(), (report["parameters"], report["active_parameters"], spec.counts())
@@ -110,7 +116,7 @@ def check(mossc, path, scratch):
     rng = np.random.default_rng(1)
     for seed in range(30):
         write_safetensors(weights, spec.stored(spec.draw(seed)))
-        if check_logits(mossc, path, weights, spec, rng.integers(0, spec.V, TOKENS).tolist(), scratch) is not None:
+        if check_logits(mossc, path, weights, spec, rng.integers(0, spec.V, TOKENS).tolist(), scratch, ways) is not None:
             return
     raise AssertionError("every draw of weights had a close routing decision")
 
@@ -118,12 +124,14 @@ def check(mossc, path, scratch):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--mossc", required=True)
+    parser.add_argument("--all", action="store_true", help="compiled code of every spec")
+    parser.add_argument("--compiled", type=int, default=1000)
     parser.add_argument("--random", help="test_random: check specs that it draws")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=10)
     parser.add_argument("specs", nargs="*", type=pathlib.Path)
     options = parser.parse_args()
-    failed = 0
+    failed, new_kinds = 0, NewKinds(options.mossc, options.all, options.compiled)
     with tempfile.TemporaryDirectory() as directory:
         scratch = pathlib.Path(directory)
         paths = options.specs
@@ -132,8 +140,9 @@ def main():
             paths = sorted(scratch.glob("*.yaml"))
         for path in paths or sorted((pathlib.Path(__file__).parent / "specs").glob("*.yaml")):
             try:
-                check(options.mossc, path, scratch)
-                print(f"ok      {path.name}")
+                is_compiled = new_kinds.has(path)
+                check(options.mossc, path, scratch, EVALUATOR + COMPILED * is_compiled)
+                print(f"ok      {path.name}{', compiled' * is_compiled}")
             except AssertionError as error:
                 failed += 1
                 print(f"FAILED  {path.name}: {error}")

@@ -393,7 +393,17 @@ static void test_quotas_of_control_groups_are_found(void **unused) {
     assert_int_equal(su_cpu_quota(made_up), 0);
     begin_anew(NULL);
     rmdir(made_up);
-    assert_in_range(su_default_threads(), 1, su_allowed_cpus());
+    unsetenv("MOSSC_THREADS");
+    int threads = su_default_threads();
+    assert_in_range(threads, 1, su_allowed_cpus());
+    static const char *const wrong[] = {"", "0", "-1", "1025", "two", "2x", "99999999999999999999"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        setenv("MOSSC_THREADS", wrong[i], 1);
+        assert_int_equal(su_default_threads(), threads);
+    }
+    setenv("MOSSC_THREADS", "1024", 1);
+    assert_int_equal(su_default_threads(), 1024);
+    unsetenv("MOSSC_THREADS");
 }
 
 int main(void) {

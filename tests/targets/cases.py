@@ -25,19 +25,17 @@ def add_arguments(parser, count):
     parser.add_argument("--keep", help="a directory for what is made, instead of a temporary one")
 
 
-def make(o, directory, targets, count, seed, given=True):
-    """Fills the directory's cases/ by make_cases; `given`: moss-tiny too, for every target."""
-    cases = directory / "cases"
+def make(o, cases, targets, count, seed, given=0):
+    """Fills the directory `cases` by make_cases; `given`: moss-tiny too, for that many of the targets, the last ones."""
     cases.mkdir(parents=True, exist_ok=True)
-    spec = ["--spec", ROOT / "specs/moss-tiny.yaml", "-w", ROOT / "models/moss-tiny.safetensors"] if given and not o.fast else []
+    spec = ["--spec", ROOT / "specs/moss-tiny.yaml", "-w", ROOT / "models/moss-tiny.safetensors", "--spec-targets", given] if given else []
     options = [*["--all"] * o.all, *["--blocks"] * o.blocks, *["--fast"] * o.fast]
     print(run(o.make_cases, "--out", cases, "--count", count, "--seed", seed, *options, *spec, *targets), end="", flush=True)
-    return cases
 
 
-def build(directory, *options):
-    """Builds run_cases of what make() made, and init, in the directory's build/."""
+def build(directory, cases, *options):
+    """Builds run_cases of what make() made, and init, in the directory's build/, where the runtime may be there from other cases."""
     build = directory / "build"
-    run("cmake", "-G", "Ninja", "-S", HERE / "device", "-B", build, f"-DCASES={directory / 'cases'}", *options)
+    run("cmake", "-G", "Ninja", "-S", HERE / "device", "-B", build, f"-DCASES={cases}", *options)
     run("cmake", "--build", build)
     return build

@@ -1,9 +1,9 @@
 /* Models compiled on this machine for another one, with what they must answer.
  *
- *     make_cases --out DIRECTORY --count N [--seed S] [--all] [--blocks | --fast] [--spec FILE -w CHECKPOINT] TARGET…
+ *     make_cases --out DIRECTORY --count N [--seed S] [--all] [--blocks | --fast] [--spec FILE -w CHECKPOINT [--spec-targets N]] TARGET…
  *
  * writes, for N random specs (each for one of the targets in turn, or for all of them with --all) and for the spec given (for all
- * targets), an object, packed weights, tokens and logits; and cases.c, which lists them. The logits of random specs are those of
+ * targets, or for the last N of them), an object, packed weights, tokens and logits; and cases.c, which lists them. The logits of random specs are those of
  * eval32, which defines the bits; a given spec's come from the code for this machine. Every other random spec has q8 and q4 weights, with
  * --blocks all; with --fast they have bf16 weights, and their steps of several rows round inputs to bf16. */
 #include <getopt.h>
@@ -31,7 +31,7 @@ enum { GIVEN_TOKENS = 14, MOST_TOKENS = 17, LONG_EVERY = 20, MAX_TRIES = 40 };
 
 typedef struct Options {
     uint64_t seed;
-    int64_t count;
+    int64_t count, spec_targets; /* 0: all */
     const char *out, *spec, *weights;
     bool all, blocks, fast;
     char **targets;
@@ -237,7 +237,8 @@ static bool given_case(Maker *maker) {
     bool ok = fe_spec_load(o->spec, NULL, 0, &m.spec, &maker->diags) && compile(&m) &&
               moss_ok(&m, moss_weights_pack(m.program, &o->weights, 1, &moss, path_of(&m, "weights")));
     if (ok) draw_tokens(&m, o->seed);
-    ok = ok && run_here(&m) && emit_objects(&m, 0, o->n_targets);
+    bool all = o->spec_targets == 0 || o->spec_targets > o->n_targets;
+    ok = ok && run_here(&m) && emit_objects(&m, all ? 0 : o->n_targets - (int)o->spec_targets, o->n_targets);
     close_model(&m);
     return ok;
 }
@@ -271,9 +272,9 @@ static bool make(const Options *o) {
 }
 
 int main(int argc, char **argv) {
-    static const struct option names[] = {{"out", 1, NULL, 'o'},  {"count", 1, NULL, 'n'}, {"seed", 1, NULL, 's'},
-                                          {"spec", 1, NULL, 'f'}, {"all", 0, NULL, 'a'},   {"blocks", 0, NULL, 'b'},
-                                          {"fast", 0, NULL, 'F'}, {NULL, 0, NULL, 0}};
+    static const struct option names[] = {{"out", 1, NULL, 'o'},  {"count", 1, NULL, 'n'},        {"seed", 1, NULL, 's'},
+                                          {"spec", 1, NULL, 'f'}, {"all", 0, NULL, 'a'},          {"blocks", 0, NULL, 'b'},
+                                          {"fast", 0, NULL, 'F'}, {"spec-targets", 1, NULL, 't'}, {NULL, 0, NULL, 0}};
     Options o = {.seed = 1};
     for (int c; (c = getopt_long(argc, argv, "w:", names, NULL)) != -1;) {
         switch (c) {
@@ -285,13 +286,15 @@ int main(int argc, char **argv) {
         case 'a': o.all = true; break;
         case 'b': o.blocks = true; break;
         case 'F': o.fast = true; break;
+        case 't': o.spec_targets = strtoll(optarg, NULL, 10); break;
         default: return 2;
         }
     }
     o.targets = argv + optind;
     o.n_targets = argc - optind;
     if (o.out == NULL || o.n_targets == 0 || (o.spec == NULL) != (o.weights == NULL)) {
-        fputs("usage: make_cases --out DIRECTORY --count N [--seed S] [--spec FILE -w CHECKPOINT] [--all] [--blocks | --fast] "
+        fputs("usage: make_cases --out DIRECTORY --count N [--seed S] [--spec FILE -w CHECKPOINT [--spec-targets N]] [--all] "
+              "[--blocks | --fast] "
               "TARGET...\n",
               stderr);
         return 2;

@@ -28,8 +28,9 @@ def flags():
 
 
 def run_batch(o, directory, targets, count, seed, given, native):
-    made = cases.make(o, directory, targets, count, seed, given)
-    build = cases.build(directory, "-DCMAKE_EXE_LINKER_FLAGS=-static")
+    made = directory / "cases"
+    cases.make(o, made, targets, count, seed, len(targets) if given and not o.fast else 0)
+    build = cases.build(directory, made, "-DCMAKE_EXE_LINKER_FLAGS=-static")
     if native:
         print(cases.run(build / "run_cases", made), end="", flush=True)
         return
