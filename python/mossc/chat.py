@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import typing
 
 from mossc._c import tokens_array
@@ -10,6 +11,7 @@ from mossc.generate import Generation, Piece
 
 if typing.TYPE_CHECKING:
     from mossc.model import Model
+    from mossc.tokenizer import Tokenizer
 
 Message = typing.Mapping[str, typing.Any]
 # How a template's bos and eos are marked in its text: no message can spell them, since NUL is taken out of messages.
@@ -39,6 +41,18 @@ def _without_marks(value: typing.Any) -> typing.Any:
     return [_without_marks(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
+def ids_of(tokenizer: Tokenizer, text: str, *, behind: bool = False) -> list[int]:
+    """The ids of a text with marks, with no other bos than these. behind: it follows other text."""
+    ids: list[int] = []
+    for part in re.split(f"({BOS}|{EOS})", text):
+        if part in (BOS, EOS):
+            mark = tokenizer.bos if part == BOS else tokenizer.eos
+            ids += [] if mark is None else [mark]
+        elif part:
+            ids += tokenizer.encode(part, part=True, behind=behind or bool(ids))
+    return ids
+
+
 class Template:
     """A chat template."""
 
@@ -48,7 +62,18 @@ class Template:
     def render(self, messages: typing.Sequence[Message], **more: typing.Any) -> str:
         """The conversation as a text that ends where an answer begins; bos and eos are marks in it. more: other variables of the template,
         such as tools."""
-        return self._template.render(messages=_without_marks(list(messages)), add_generation_prompt=True, bos_token=BOS, eos_token=EOS,
+        return self._render(messages, True, more)
+
+    def render_begun(self, messages: typing.Sequence[Message], **more: typing.Any) -> str:
+        """The conversation as a text that ends with the last message, which goes on: without what the template puts behind it."""
+        text, last = self._render(messages, False, more), _without_marks(messages[-1]["content"])
+        for content in (last, last.lstrip(), last.strip()):  # templates may strip messages
+            if (at := text.rfind(content)) >= 0:
+                return text[: at + len(content)]
+        raise ValueError("the chat template does not show the last message as it is, so that it cannot go on")
+
+    def _render(self, messages: typing.Sequence[Message], prompt: bool, more: typing.Mapping[str, typing.Any]) -> str:
+        return self._template.render(messages=_without_marks(list(messages)), add_generation_prompt=prompt, bos_token=BOS, eos_token=EOS,
                                      **_without_marks(more))
 
 
@@ -64,18 +89,6 @@ class Chat:
         self.messages: list[dict[str, typing.Any]] = [] if system is None else [{"role": "system", "content": system}]
         self.state = model.state()
         self._text: str | None = ""  # that the state has seen; None: something else, so that it begins anew
-
-    def _ids(self, text: str) -> list[int]:
-        """Of a text with marks, which follows self._text."""
-        tokenizer, ids = self.model.tokenizer, []
-        for i, part in enumerate(text.split("\0")):
-            if i:
-                mark = tokenizer.bos if part[0] == BOS[1] else tokenizer.eos
-                ids += [] if mark is None else [mark]
-                part = part[1:]
-            if part:
-                ids += tokenizer.encode(part, part=True, behind=bool(self._text or ids))
-        return ids
 
     def send(self, content: typing.Any, *, role: str = "user", variables: typing.Mapping[str, typing.Any] | None = None,
              **options: typing.Any) -> typing.Iterator[Piece]:
@@ -98,7 +111,7 @@ class Chat:
         if self._text is None or not text.startswith(self._text):
             self.state.reset()
             self._text = ""
-        ids = self._ids(text[len(self._text):])
+        ids = ids_of(self.model.tokenizer, text[len(self._text):], behind=bool(self._text))
         self._text = None  # until all is fed
         generation = self.model.generate(tokens_array(ids), state=self.state, whole=True, **options)
         self._text = text

@@ -14,9 +14,13 @@ once for all of them, and each goes on from a clone of that state: with the same
 """
 from __future__ import annotations
 
+import functools
+import hashlib
+import logging
 import sys
 import typing
 
+import jinja2
 import numpy as np
 from lm_eval import utils
 from lm_eval.api.instance import Instance
@@ -25,6 +29,7 @@ from lm_eval.api.registry import register_model
 from tqdm import tqdm
 
 import mossc
+from mossc.chat import BOS, Message, Template, ids_of
 from mossc.logprobs import log_probabilities
 from mossc.spec import find
 
@@ -128,6 +133,7 @@ class MosscLM(TemplateLM):
         self.max_length = min(int(max_length or NEVER), self.model.max_positions or NEVER)
         self.max_gen_toks = int(max_gen_toks)
         self.scorer = Scorer(self.model)
+        self._chats = self.model.defaults.chat_template is not None  # texts may have its marks
 
     # ---- text
 
@@ -143,13 +149,44 @@ class MosscLM(TemplateLM):
 
     @property
     def tokenizer_name(self) -> str:
-        """For the harness's cache of requests."""
-        return f"mossc-{self.model.spec.hash}"
+        """For the harness's cache of requests, which are texts by the chat template."""
+        template = hashlib.sha256((self.model.defaults.chat_template or "").encode()).hexdigest()
+        return f"mossc-{self.model.spec.hash}-{template[:16]}"
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: typing.Any) -> list[int]:
-        ids = self._tokens.encode(string)
-        without = add_special_tokens is False and ids and ids[0] == self._tokens.bos
-        return ids[1:] if without else ids
+        """With the tokenizer's bos in front, unless that is there by the chat template."""
+        bos = self._tokens.bos
+        front = [] if bos is None or add_special_tokens is False or (self._chats and string.startswith(BOS)) else [bos]
+        if self._chats:
+            return front + ids_of(self._tokens, string)
+        return front + self._tokens.encode(string, part=True)
+
+    # ---- conversations
+
+    @functools.cached_property
+    def _template(self) -> Template:
+        if self.model.defaults.chat_template is None:
+            raise ValueError("--apply_chat_template: the model has no chat template (generation.yaml)")
+        return Template(self.model.defaults.chat_template)
+
+    def chat_template(self, chat_template: bool | str = False) -> str | None:
+        """The Jinja, for the harness's log."""
+        if isinstance(chat_template, str):
+            raise ValueError(f"--apply_chat_template {chat_template}: a model of mossc has one chat template, which has no name")
+        return self.model.defaults.chat_template if chat_template else None
+
+    def apply_chat_template(self, chat_history: list[Message], add_generation_prompt: bool = True) -> str:
+        """The conversation as a text: where an answer begins, or with add_generation_prompt=False, where the last message goes on. bos and
+        eos are marks in it (mossc.chat), which `tok_encode` knows."""
+        render = self._template.render if add_generation_prompt else self._template.render_begun
+        try:
+            return render(chat_history)
+        except jinja2.TemplateError as error:  # the harness's own models do the same
+            others = [message for message in chat_history if message["role"] != "system"]
+            if len(others) == len(chat_history):
+                raise
+            logging.getLogger(__name__).warning("the chat template refuses messages of the system, which are left out: %s", error)
+            return render(others)
 
     # ---- what is asked
 

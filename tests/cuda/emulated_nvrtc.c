@@ -164,8 +164,9 @@ static void write_properties(FILE *log, const char *name) {
 
 /* Where the object is kept that a source becomes, to be freed: for these bytes, headers and flags. */
 static char *kept_path(const char *source) {
-    static const char *const headers[] = {MOSSC_SIMT "/simt.h",   MOSSC_SIMT "/hopper.h",      MOSSC_SIMT "/races.h",
-                                          MOSSC_SIMT "/launch.h", MOSSC_EMULATED "/entries.h", MOSSC_EMULATED "/image.h"};
+    static const char *const headers[] = {MOSSC_SIMT "/simt.h",           MOSSC_SIMT "/hopper.h",   MOSSC_SIMT "/machine.cpp",
+                                          MOSSC_SIMT "/hopper_machine.h", MOSSC_SIMT "/races.h",    MOSSC_SIMT "/launch.h",
+                                          MOSSC_EMULATED "/entries.h",    MOSSC_EMULATED "/image.h"};
     char *key = NULL, *path = NULL, hex[SU_HEX];
     size_t bytes = 0, source_bytes = 0;
     uint8_t *text = read_file(source, &source_bytes);
@@ -202,7 +203,8 @@ static bool build(Program *p, const char *directory, FILE *log) {
     snprintf(source, sizeof source, "%s/text.cpp", directory);
     snprintf(made, sizeof made, "%s/text.so", directory);
     snprintf(said_at, sizeof said_at, "%s/said", directory);
-    snprintf(command, sizeof command, "'%s' %s '%s' -o '%s' >'%s' 2>&1", MOSSC_CXX, MOSSC_SIMT_FLAGS, source, made, said_at);
+    snprintf(command, sizeof command, "'%s' %s '%s' '" MOSSC_SIMT_MACHINE "' -o '%s' >'%s' 2>&1", MOSSC_CXX, MOSSC_SIMT_FLAGS,
+             source, made, said_at);
     bool written = write_source(p, source);
     char *kept = kept_path(source);
     p->image.code = read_file(kept, &p->image.bytes);

@@ -38,13 +38,10 @@ static SimtLibrary library_of(const char *compiler, bool watches, const SuText *
     char *source = file_in(l.directory, text_name), *made = file_in(l.directory, library_name);
     char *object = file_in(l.directory, object_name);
     write_text(source, text);
-    if (watches) {
-        const char *flags = MOSSC_SIMT_FLAGS " -g1 -DMOSSC_SIMT_RACES";
-        su_text_add(&command, "'%s' %s -fsanitize=thread -c '%s' -o '%s' && ", compiler, flags, source, object);
-        su_text_add(&command, "'%s' %s -O2 '%s' '%s' -o '%s'", compiler, flags, MOSSC_SIMT_RACES, object, made);
-    } else {
-        su_text_add(&command, "'%s' %s '%s' -o '%s'", compiler, MOSSC_SIMT_FLAGS, source, made);
-    }
+    const char *flags = watches ? MOSSC_SIMT_FLAGS " -g1 -DMOSSC_SIMT_RACES" : MOSSC_SIMT_FLAGS;
+    const char *machine = watches ? MOSSC_SIMT_WATCHING : MOSSC_SIMT_MACHINE, *watch = watches ? "-fsanitize=thread" : "";
+    su_text_add(&command, "'%s' %s %s -c '%s' -o '%s' && ", compiler, flags, watch, source, object);
+    su_text_add(&command, "'%s' %s '%s' %s -o '%s'", compiler, flags, object, machine, made); /* without the sanitizer's library */
     int status = system(command.text);
     l.handle = status == 0 ? dlopen(made, RTLD_NOW | RTLD_LOCAL) : NULL;
     if (l.handle != NULL) {

@@ -121,7 +121,7 @@ static RtArgs guarded_args(const RtArgs *args, const PgStep *step) {
     guarded_free(&rig->arena);
     guarded_free(&rig->scratch);
     rig->arena_bytes = step->arena_per_row * args->ld + step->arena_fixed;
-    if (step == &rig->c->program->steps[PG_BLOCK]) rig->arena_bytes += image->arena_per_row * args->ld;
+    if (step == &rig->c->program->steps[PG_BLOCK]) rig->arena_bytes += image->arena_per_row * args->ld + image->arena_fixed;
     rig->scratch_bytes =
         image->scratch_per_row * args->ld + (uint64_t)image->scratch_per_segment * args->n_segments + image->scratch_fixed;
     rig->arena = guarded_alloc("arena", rig->arena_bytes);

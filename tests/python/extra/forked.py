@@ -1,5 +1,6 @@
 """Commands of the package in copies of this process, which has PyTorch or Optuna in it already: to load them takes seconds of each command."""
 import ctypes
+import gc
 import os
 import signal
 import subprocess
@@ -12,13 +13,17 @@ _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def ends_with_parent(number=signal.SIGKILL):
-    """This process gets a signal when the one that started it ends, however that ends (prctl(2))."""
+def ends_with_parent(parent, number=signal.SIGKILL):
+    """This process, which `parent` (a PID) has just started, gets a signal when that one ends, however it ends (prctl(2)); where it has ended
+    already, this one ends, too."""
     _libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 class Forked:
-    """main(arguments) in a process of its own, which runs in `directory`. As subprocess.Popen: pid, returncode, poll, wait, kill, send_signal."""
+    """main(arguments) in a process of its own, which runs in `directory`. As subprocess.Popen: pid, returncode, poll, wait, kill, send_signal.
+    This process must have no connection to a database and no GPU at the time: a copy of either serves neither of the two."""
 
     def __init__(self, main, arguments, directory, environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL):
         """stdout, stderr: files that are open, or DEVNULL."""
@@ -31,9 +36,8 @@ class Forked:
             return
         status = 1
         try:
-            ends_with_parent()
-            if os.getppid() != parent:
-                os._exit(1)
+            ends_with_parent(parent)
+            gc.freeze()  # what was this process's is not ended by its copy
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
             nothing = os.open(os.devnull, os.O_RDWR)

@@ -49,9 +49,9 @@ def cluster():
                               stderr=subprocess.STDOUT, timeout=600, **how)
         assert done.returncode == 0, done.stdout.decode(errors="replace")[-2000:]
         with open(log, "wb") as said:
-            # It ends at once with this process, even where that is killed.
+            parent = os.getpid()  # the server ends at once with this process, even where that is killed
             server = subprocess.Popen([programs / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses=", "-c", "max_connections=200"],
-                                      stdout=said, stderr=said, preexec_fn=lambda: ends_with_parent(signal.SIGQUIT), **how)
+                                      stdout=said, stderr=said, preexec_fn=lambda: ends_with_parent(parent, signal.SIGQUIT), **how)
         try:
             end = time.monotonic() + START_SECONDS
             while subprocess.run([programs / "pg_isready", "-q", "-h", directory, "-U", "mossc", "-d", "postgres"], **how).returncode != 0:
@@ -59,11 +59,10 @@ def cluster():
                 time.sleep(0.1)
             yield f"postgresql://mossc@/postgres?host={directory}"
         finally:
-            server.send_signal(signal.SIGINT)  # a fast shutdown
-            try:
-                server.wait(timeout=120)
-            except subprocess.TimeoutExpired:
-                server.send_signal(signal.SIGQUIT)  # at once
-                server.wait()
+            for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):  # a fast shutdown, at once, in any case
+                server.send_signal(number)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    server.wait(timeout=60)
+                    break
     finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -21,6 +21,7 @@ from common import Skipped, run_tests  # noqa: E402
 
 try:
     import optuna
+    import sqlalchemy
     from optuna.trial import TrialState
 except ImportError:
     optuna = None
@@ -112,7 +113,8 @@ class Explore:
 
     def study(self, name="s"):
         url = self.storage.replace("postgresql:", "postgresql+psycopg:")
-        return optuna.load_study(study_name=name, storage=url)
+        # No connection stays open, which workers would inherit.
+        return optuna.load_study(study_name=name, storage=optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": sqlalchemy.NullPool}))
 
     def end(self):
         for process in self.workers:

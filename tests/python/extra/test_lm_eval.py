@@ -12,12 +12,15 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common import ROOT, SPEC, WEIGHTS, Skipped, need, run_tests  # noqa: E402
+from common import ROOT, SPEC, WEIGHTS, Skipped, need, raises, run_tests  # noqa: E402
 
 need("numpy", "lm_eval")
 import numpy as np  # noqa: E402
 
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+import mossc  # noqa: E402
+from mossc.lm_eval import MosscLM  # noqa: E402
+
 OPTIONS = {"lines": 40}
 TASKS = pathlib.Path(__file__).resolve().parent / "tasks"
 QUESTIONS = [("What did the sailor see at dawn?", [" A ship", " A small island", " Nothing"], 1), ("Who opened the door?", [" The old man", " She did"], 0),
@@ -37,18 +40,37 @@ class Kit:
         for path in TASKS.glob("*.yaml"):
             m.file(path.name, path.read_text().replace("DATA", str(m.directory)))
 
-    def evaluate(self, model, *names):
+    def evaluate(self, model, *names, **more):
         import lm_eval
         from lm_eval.tasks import TaskManager
 
         manager = TaskManager(include_path=str(self.m.directory), include_defaults=False)
-        return lm_eval.simple_evaluate(model=model, tasks=list(names), task_manager=manager, log_samples=True, bootstrap_iters=0, verbosity="ERROR")
+        return lm_eval.simple_evaluate(model=model, tasks=list(names), task_manager=manager, log_samples=True, bootstrap_iters=0, verbosity="ERROR", **more)
 
 
 def loaded(**more):
-    from mossc.lm_eval import MosscLM
-
     return MosscLM(spec=str(SPEC), weights=str(WEIGHTS), threads=2, **more)
+
+
+# It begins with bos and ends an answer with eos; a message of the system is refused.
+TEMPLATE = """\
+{{ bos_token }}{% for message in messages %}{% if message.role == "system" %}{{ raise_exception("no system") }}{% endif %}
+<{{ message.role }}>{{ message.content | trim }}{{ eos_token }}
+{% endfor %}
+{% if add_generation_prompt %}<assistant>{% endif %}"""
+BEGIN, END = 1, 2
+
+
+def talkative(m):
+    """moss-tiny with a chat template, a token that a text begins with and one that ends it."""
+    spec = mossc.Spec(SPEC, set={"tokenizer.bos": BEGIN, "tokenizer.eos": END})
+    m.file("spec.yaml", spec.yaml())
+    m.file("generation.yaml", "chat_template: " + json.dumps(TEMPLATE) + "\n")
+    return MosscLM(spec=str(m.directory / "spec.yaml"), weights=str(WEIGHTS), threads=2)
+
+
+def turn(role, content):
+    return [*ids(f"<{role}>{content}"), END, *ids("\n")]
 
 
 def by_hand(model, context, continuation):
@@ -103,6 +125,29 @@ def test_whole_texts_have_the_numbers_of_logits(m):
 
     (got,) = short.loglikelihood_rolling([Instance("loglikelihood_rolling", {}, (text,), 0)], disable_tqdm=True)
     assert near(got, total), (got, total)
+
+
+def test_a_chat_template_makes_the_context(m):
+    kit, lm = Kit(m), talkative(m)
+    samples = kit.evaluate(lm, "mossc_choice", apply_chat_template=True, fewshot_as_multiturn=True)["samples"]["mossc_choice"]
+    for sample in samples:
+        question, choices, _ = QUESTIONS[sample["doc_id"]]
+        (context,) = {request[0] for request in sample["arguments"]}
+        tokens, shown = lm.tok_encode(context), [q for q, _, _ in QUESTIONS if f"<user>{q}\n" in context and q != question]
+        assert len(shown) == 2 and tokens.count(BEGIN) == 1, context
+        examples = sorted(((q, cs[answer]) for q, cs, answer in QUESTIONS if q in shown), key=lambda one: context.index(one[0]))
+        told = [token for q, answer in examples for token in (*turn("user", f"{q}\nAnswer:"), *turn("assistant", answer.strip()))]
+        assert tokens == [BEGIN, *told, *turn("user", f"{question}\nAnswer:"), *ids("<assistant>")], (tokens, context)
+        assert [request[1] for request in sample["arguments"]] == list(choices)
+        hand = [by_hand(lm.model, tokens, ids(choice)) for choice in choices]
+        got = [(float(values[0][0]), values[0][1] in (True, "True")) for values in sample["resps"]]
+        assert all(near(a, x) and b == y for (a, b), (x, y) in zip(got, hand, strict=True)), (got, hand)
+    # An answer that is begun goes on; what a template refuses of the system is left out; other texts are as they were.
+    talk = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi"}, {"role": "assistant", "content": " The answer is"}]
+    assert lm.tok_encode(lm.apply_chat_template(talk, add_generation_prompt=False)) == [BEGIN, *turn("user", "Hi"), *ids("<assistant>The answer is")]
+    assert lm.tok_encode("Hi") == [BEGIN, *ids("Hi")] and lm.tok_encode("Hi", add_special_tokens=False) == ids("Hi")
+    assert lm.chat_template(True) == TEMPLATE and lm.chat_template(False) is None and lm.tokenizer_name != loaded().tokenizer_name
+    assert "no chat template" in str(raises(ValueError, loaded().apply_chat_template, talk))
 
 
 def greedy(model, context, most):
@@ -169,7 +214,6 @@ def compare(m, texts):
     import torch
     import transformers
     from lm_eval.api.instance import Instance
-    from mossc.lm_eval import MosscLM
 
     pairs = [(text.rsplit(" ", 1)[0], " " + text.rsplit(" ", 1)[1]) for text in texts]
     asked = [Instance("loglikelihood", {}, pair, 0) for pair in pairs]

@@ -1,19 +1,10 @@
 """mossc.flexi recover: what is trained and what stays, that it helps, and that the compiled model has what was trained."""
 import json
-import pathlib
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common import ROOT, need, raises, run_tests
+from torch_common import ROOT, mossc, np, raises, run_tests, torch
 
-need("torch", "transformers")
-import numpy as np
-import torch
-
-import mossc
 from mossc.flexi import checkpoint, prune, recover
-
-torch.set_num_threads(1)  # the models are small, and ctest runs several scripts at once
 
 SPEC = """\
 mossc: 1

@@ -4,7 +4,6 @@ import math
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -31,8 +30,8 @@ def environment(**more):
 
 
 def start(m, *arguments, **variables):
-    """A copy of this process that trains; what it says is in the file `said`."""
-    with open(m.directory / "said", "wb") as said:
+    """A copy of this process that trains; what it says is in the file `said`, with its rank behind."""
+    with open(m.directory / f"said{variables.get('RANK', '')}", "wb") as said:
         return forked.Forked(main, arguments, m.directory, environment(**variables), stderr=said)
 
 
@@ -59,14 +58,21 @@ def torchrun(m, processes, *arguments):
 
 
 def side_by_side(m, processes, *arguments):
-    """As torchrun starts them."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-    size = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    running = [start(m, *arguments, RANK=str(i), LOCAL_RANK=str(i), **size) for i in range(processes)]
-    for process in running:
-        assert process.wait(600) == 0, (m.directory / "said").read_text()[-3000:]
+    """As torchrun starts them, which has the store where they meet, on a port that was free."""
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    size = {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port),
+            "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    running = []
+    try:
+        running += [start(m, *arguments, RANK=str(i), LOCAL_RANK=str(i), **size) for i in range(processes)]
+        end = time.monotonic() + 600
+        while None in (statuses := [process.poll() for process in running]) and not any(statuses) and time.monotonic() < end:
+            time.sleep(0.01)
+        assert statuses == [0] * processes, (statuses, *((m.directory / f"said{i}").read_text()[-3000:] for i in range(processes)))
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
 
 
 def prepare(m, spec):

@@ -1,4 +1,5 @@
 """What tests of mossc.torch share: specs drawn from the whole language, weights for them, and what mossc computes."""
+import os
 import pathlib
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from common import ROOT, SPEC, TINY, WEIGHTS, Skipped, need, raises, run_tests  
 
 need("torch", "transformers", "safetensors")
 
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is compared is a CPU's; and a GPU cannot be used by copies of a process (forked.py)
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from files import write_safetensors  # noqa: E402
