@@ -27,6 +27,22 @@ bool dr_feed_cached(DrBuild *build, const RtPromptCacheOptions *options, const D
     return dr_take_ok(build, error);
 }
 
+static bool has_f16_weights(const PgProgram *program) {
+    for (uint32_t i = 0; i < program->n_weights; i++)
+        if (program->weights[i].dtype == IR_F16) return true;
+    return false;
+}
+
+/* Of logits that are finite where tokens are fed one by one, which on CPUs have the same bits: tensor cores take numbers of the
+ * weights' type. */
+static bool non_finite_together(DrBuild *build) {
+    const char *hint =
+        has_f16_weights(build->program)
+            ? "prompts on a GPU take no inputs of f16 weights beyond 131008, 65504 with --fast: try weights.dtype=bf16"
+            : "--allow-non-finite continues anyway";
+    return su_error(&build->diags, (SuSpan){0}, hint, "logits are non-finite, and finite where tokens are fed one by one");
+}
+
 bool dr_non_finite(DrBuild *build, const char *state_in, const int32_t *tokens, size_t count) {
     static const char hint[] = "the weights may be corrupt or belong to another spec; --allow-non-finite continues anyway";
     MossState *state = NULL;
@@ -36,7 +52,7 @@ bool dr_non_finite(DrBuild *build, const char *state_in, const int32_t *tokens, 
               dr_moss_ok(diags, moss_find_non_finite(build->model, state, tokens, count, &where));
     moss_state_free(state);
     if (!ok) return false;
-    if (!where.found) return su_error(diags, (SuSpan){0}, hint, "logits are non-finite");
+    if (!where.found) return non_finite_together(build);
     if (!where.phase[0])
         return su_error(diags, (SuSpan){0}, hint, "logits at position %lld are non-finite", (long long)where.position);
     if (where.block < 0) {

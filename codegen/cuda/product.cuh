@@ -38,6 +38,8 @@ INLINE uint4 first_bytes(const void *from, u32 bytes) {
 #define MMA_F16(acc, a0, a1, a2, a3, b0, b1) MMA("f16", acc, a0, a1, a2, a3, b0, b1)
 #define MMA_DONE()
 #define PREFETCH_L2(at) asm volatile("prefetch.global.L2 [%0];" ::"l"(at))
+/* No instruction: an address that is held in registers, where the compiler would compute it again in every turn of a loop. */
+#define HOLD_ADDRESS(at) asm("" : "+l"(at))
 /* to = at + i · bytes: one instruction, where the compiler makes three of it. */
 #define MAD_WIDE(to, i, bytes, at) asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(to) : "r"(i), "r"(bytes), "l"(at))
 /* pair = two numbers rounded, `even` in the low half. */
@@ -139,19 +141,22 @@ struct BF16 : PairsOfK<BF16> {
         PACK_BF16(pair, even, odd);
         return pair;
     }
+    INLINE u32 pack_high(float even, float odd) { return pack(even, odd); }
     INLINE void mma(float4 &acc, uint4 a, u32 b0, u32 b1) { MMA_BF16(acc, a.x, a.y, a.z, a.w, b0, b1); }
 };
 
 struct F16 : PairsOfK<F16> {
     INLINE float low(u32 pair) { return f16_low(pair); }
     INLINE float high(u32 pair) { return f16_high(pair); }
-    /* Larger ones become the largest, of either sign; a NaN stays. */
-    INLINE float within(float x) { return x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x; }
+    /* What is too large is infinite, which the logits show. */
     INLINE u32 pack(float even, float odd) {
         u32 pair;
-        PACK_F16(pair, within(even), within(odd));
+        PACK_F16(pair, even, odd);
         return pair;
     }
+    /* Where a `low` follows: larger ones become the largest, and `low` has the rest, or is infinite; a NaN stays. */
+    INLINE float within(float x) { return x > 65504.0f ? 65504.0f : x < -65504.0f ? -65504.0f : x; }
+    INLINE u32 pack_high(float even, float odd) { return pack(within(even), within(odd)); }
     INLINE void mma(float4 &acc, uint4 a, u32 b0, u32 b1) { MMA_F16(acc, a.x, a.y, a.z, a.w, b0, b1); }
 };
 
@@ -161,18 +166,21 @@ struct F16 : PairsOfK<F16> {
  * and `low` of that half's four k; FAST: words[0] are `high` of both halves. */
 
 /* The words of four k: `high`, and `low` of what is left. */
-template <class W> INLINE uint2 high_words(float4 v) { return {W::pack(v.x, v.y), W::pack(v.z, v.w)}; }
+template <class W, bool FAST> INLINE uint2 high_words(float4 v) {
+    if (FAST) return {W::pack(v.x, v.y), W::pack(v.z, v.w)};
+    return {W::pack_high(v.x, v.y), W::pack_high(v.z, v.w)};
+}
 template <class W> INLINE uint2 low_words(float4 v, uint2 high) {
     return {W::pack(v.x - W::low(high.x), v.y - W::high(high.x)), W::pack(v.z - W::low(high.y), v.w - W::high(high.y))};
 }
 template <class W> INLINE uint4 both_words(float4 v) {
-    const uint2 high = high_words<W>(v), low = low_words<W>(v, high);
+    const uint2 high = high_words<W, false>(v), low = low_words<W>(v, high);
     return {high.x, high.y, low.x, low.y};
 }
 
 template <class W, bool FAST> INLINE void round_quads(float4 a, float4 b, uint4 *first, uint4 *second) {
     if (FAST) {
-        const uint2 of_a = high_words<W>(a), of_b = high_words<W>(b);
+        const uint2 of_a = high_words<W, true>(a), of_b = high_words<W, true>(b);
         *first = uint4{of_a.x, of_a.y, of_b.x, of_b.y};
         return;
     }
@@ -186,14 +194,14 @@ template <class W, bool FAST> INLINE void round_quads(float4 a, float4 b, uint4 
 
 template <class W, bool FAST> INLINE void put_quad(float *words, u64 ld, u64 row, u64 panel, u32 q, float4 v) {
     if (FAST)
-        ((uint2 *)words)[((panel / 2 * ld + row) * 4 + q) * 2 + panel % 2] = high_words<W>(v);
+        ((uint2 *)words)[((panel / 2 * ld + row) * 4 + q) * 2 + panel % 2] = high_words<W, true>(v);
     else
         ((uint4 *)words)[(panel * ld + row) * 4 + q] = both_words<W>(v);
 }
 
 /* Element i of a row. */
 template <class W, bool FAST> INLINE void put_number(float *words, u64 ld, u64 row, u32 i, float v) {
-    const u32 high = W::pack(v, 0), q = i % 16 / 4;
+    const u32 high = FAST ? W::pack(v, 0) : W::pack_high(v, 0), q = i % 16 / 4;
     const u64 panel = i / 16;
     if (FAST) {
         ((u16 *)words)[(((panel / 2 * ld + row) * 4 + q) * 2 + panel % 2) * 4 + i % 4] = (u16)high;
@@ -387,6 +395,7 @@ template <class W, u32 ROWS, Inputs X> struct Fetch {
         for (u32 i = 0; i < X_COUNT; i++) {
             const u32 r = first_row() + i * (THREADS / 4);
             x[i] = rows.at(least(r, rows.count - 1)) + threadIdx.x % 4 * 4;
+            HOLD_ADDRESS(x[i]);
         }
     }
 

@@ -99,10 +99,10 @@ struct RoundedRows {
     u64 ld;
     const i32 *table;
     u32 first, count, groups;
-    METHOD u64 row(u32 r) const { return table ? (u32)table[first + r] : first + r; }
-    METHOD const uint4 *p(u32 group, u64 row) const { return (const uint4 *)(x + (group * ld + row) * GROUP_K); }
-    METHOD const float *e(u32 group, u64 row) const { return (const float *)(x + groups * ld * GROUP_K) + group * ld + row; }
-    METHOD const float *sum(u32 group, u64 row) const { return e(group, row) + groups * ld; }
+    METHOD u64 row(u32 r) const { return table ? (u32)Global<const i32>{table}[first + r] : first + r; }
+    METHOD Global<const uint4> p(u32 group, u64 row) const { return {(const uint4 *)(x + (group * ld + row) * GROUP_K)}; }
+    METHOD Global<const float> e(u32 group, u64 row) const { return {(const float *)(x + groups * ld * GROUP_K) + group * ld + row}; }
+    METHOD Global<const float> sum(u32 group, u64 row) const { return {e(group, row) + groups * ld}; }
 };
 
 template <class W, u32 ROWS> struct RoundedStage {

@@ -232,9 +232,9 @@ static void print_tensor_deltas(const Walk *w) {
           "for (u32 i = 0; i < STEPS; i++) {\n"
           "u32 inputs[2];\n"
           "#pragma unroll\n"
-          "for (u32 j = 0; j < 2; j++) inputs[j] = %s::pack(d_at[i * 8 + j * 4].x, d_at[i * 8 + j * 4].y);\n"
+          "for (u32 j = 0; j < 2; j++) inputs[j] = %s::%s(d_at[i * 8 + j * 4].x, d_at[i * 8 + j * 4].y);\n"
           "%s::mma(sum, fragments[i], inputs[0], inputs[1]);\n",
-          type, type);
+          type, c->target->fast ? "pack" : "pack_high", type);
     if (!c->target->fast) {
         cg_cu(c,
               "u32 rests[2];\n"

@@ -42,7 +42,7 @@ template <class W, bool FAST> INLINE void write_words(uint4 *words, u64 plane, c
     for (u32 t = 0; t < 4; t++) {
         const u32 k = first + 4 * t;
         const float4 v = quad_within(x + 4 * t, k < K ? K - k : 0);
-        const uint2 highs = high_words<W>(v);
+        const uint2 highs = high_words<W, FAST>(v);
         high[2 * t] = highs.x;
         high[2 * t + 1] = highs.y;
         if (FAST) continue;

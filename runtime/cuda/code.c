@@ -28,12 +28,20 @@ static MossError too_new(const RtCuda *gpu, CuResult result) {
     return rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.module_load, what);
 }
 
+/* Machine code for another GPU has an error of its own; PTX for later ones than this is invalid to a driver, whose assembler then says so.
+ * The text names what it is for. */
+static bool is_for_other_gpus(const RtCuda *gpu, CuResult result, const char *image) {
+    static const char target[] = "\n.target sm_";
+    const char *at = result == CU_INVALID_PTX ? strstr(image, target) : NULL;
+    return result == CU_NO_BINARY_FOR_GPU || (at && atoi(at + sizeof target - 1) > gpu->facts.architecture);
+}
+
 MossError rt_cuda_load_module(RtCuda *gpu, const void *image, CuModuleRef *out_module) {
     char log[LOG_BYTES] = "";
     CuJitOption options[] = {CU_JIT_ERROR_LOG, CU_JIT_ERROR_LOG_BYTES};
     void *values[] = {log, (void *)(uintptr_t)sizeof log};
     CuResult result = gpu->driver.module_load(out_module, image, 2, options, values);
-    gpu->other_architecture = result == CU_NO_BINARY_FOR_GPU;
+    gpu->other_architecture = is_for_other_gpus(gpu, result, image);
     if (!result) return (MossError){.code = MOSS_OK};
     *out_module = NULL;
     log[sizeof log - 1] = '\0';

@@ -38,7 +38,7 @@ typedef struct RtCudaMemory {
 /* A persistent entry. */
 typedef struct RtCudaEntry {
     CuFunctionRef function;
-    unsigned blocks; /* that the GPU holds at once */
+    unsigned blocks; /* that the GPU holds at once, as far as launches have not shown that there is less room */
     unsigned shared;
 } RtCudaEntry;
 
@@ -127,8 +127,9 @@ typedef struct RtCudaTables {
 /* Room for everything of the step; its tables in staging. */
 MossError rt_cuda_describe(RtCuda *gpu, const RtDeviceStep *step, RtCudaTables *out_tables);
 RtCudaControl *rt_cuda_control(RtCuda *gpu, const RtCudaTables *tables);
-/* Runs row_step or rows_step on tables that were sent. */
-MossError rt_cuda_launch_together(RtCuda *gpu, const RtCudaEntry *entry, const RtCudaTables *tables);
+/* Runs row_step or rows_step on tables that were sent. Where it is refused because not all blocks would be resident (a tool that changes the code
+ * takes registers, another process multiprocessors), it is tried with fewer, and they stay so few: results do not depend on their number. */
+MossError rt_cuda_launch_together(RtCuda *gpu, RtCudaEntry *entry, const RtCudaTables *tables);
 MossError rt_cuda_send(RtCuda *gpu, const RtCudaTables *tables);
 /* After a failure behind rt_cuda_send: waits for the copy from staging, which is written to again, and returns the error, or what
  * the launch says of why it ended itself. */

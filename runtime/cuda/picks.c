@@ -104,7 +104,7 @@ MossError rt_cuda_generate(MossDevice *device, const RtDeviceStep *s, RtDevicePi
     if (error.code != MOSS_OK) return error;
     tell(gpu, p, &l, rt_cuda_control(gpu, &tables));
     error = rt_cuda_send(gpu, &tables);
-    const RtCudaEntry *entry = s->mode == PG_ROW ? &gpu->code.row : &gpu->code.rows;
+    RtCudaEntry *entry = s->mode == PG_ROW ? &gpu->code.row : &gpu->code.rows;
     if (error.code == MOSS_OK) error = rt_cuda_launch_together(gpu, entry, &tables);
     if (error.code != MOSS_OK) return rt_cuda_abandon(gpu, error);
     return fetch(gpu, s, p, &l, &tables);

@@ -145,13 +145,23 @@ MossError rt_cuda_abandon(RtCuda *gpu, MossError error) {
 
 /* ---------------------------------------------------------------------------------------------- one launch */
 
-MossError rt_cuda_launch_together(RtCuda *gpu, const RtCudaEntry *entry, const RtCudaTables *tables) {
+/* One block a multiprocessor less; from one on, half of them. */
+static unsigned fewer_blocks(const RtCuda *gpu, unsigned blocks) {
+    unsigned multiprocessors = (unsigned)gpu->facts.multiprocessors;
+    return blocks > multiprocessors ? blocks - multiprocessors : blocks / 2;
+}
+
+MossError rt_cuda_launch_together(RtCuda *gpu, RtCudaEntry *entry, const RtCudaTables *tables) {
     CuPointer step = gpu->tables.address, control = gpu->tables.address + tables->control;
     void *params[] = {&step, &control};
     gpu->in_row_step = entry == &gpu->code.row;
-    RT_CUDA_TRY(gpu, launch_together, entry->function, entry->blocks, 1, 1, gpu->code.image.threads, 1, 1, entry->shared,
-                gpu->stream, params);
-    return (MossError){.code = MOSS_OK};
+    for (;; entry->blocks = fewer_blocks(gpu, entry->blocks)) {
+        CuResult result = gpu->driver.launch_together(entry->function, entry->blocks, 1, 1, gpu->code.image.threads, 1, 1,
+                                                      entry->shared, gpu->stream, params);
+        if (!result) return (MossError){.code = MOSS_OK};
+        if (result != CU_COOPERATIVE_LAUNCH_TOO_LARGE || entry->blocks <= 1)
+            return rt_cuda_error(&gpu->driver, result, rt_cuda_symbols.launch_together, NULL);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------- many launches */

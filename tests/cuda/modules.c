@@ -51,9 +51,11 @@ static CuModuleRef module_new(void *library, int file) {
     return m;
 }
 
-static bool fits_device(const Image *image) {
+/* What keeps an image from this GPU. */
+static CuResult misfit(const Image *image) {
     int has = device.settings.architecture;
-    return image->form == IMAGE_PTX ? image->architecture <= has : image->architecture == has;
+    if (image->form == IMAGE_PTX) return image->architecture <= has ? CU_OK : CU_INVALID_PTX;
+    return image->architecture == has ? CU_OK : CU_NO_BINARY_FOR_GPU;
 }
 
 /* What a JIT compiler has to say, where the caller wants it. */
@@ -77,8 +79,9 @@ CuResult emulated_module_load(CuModuleRef *out, const void *data, unsigned n, Cu
     if (image.code == NULL) {
         write_log("ptxas fatal   : the image is damaged, or none for this GPU", n, options, values);
         result = CU_INVALID_IMAGE;
-    } else if (!fits_device(&image)) {
-        result = CU_NO_BINARY_FOR_GPU;
+    } else if ((result = misfit(&image)) != CU_OK) {
+        if (result == CU_INVALID_PTX)
+            write_log("ptxas application ptx input, line 5; fatal   : .target is higher than this GPU", n, options, values);
     } else if ((library = load_code(&image, &file)) == NULL) {
         fprintf(stderr, "emulated GPU: %s\n", dlerror());
         result = CU_INVALID_IMAGE;
@@ -170,7 +173,9 @@ static CuResult check_launch(const Operation *o, const unsigned others[4]) {
     if (o->blocks == 0 || o->threads == 0 || o->threads % 32 != 0 || o->shared > o->function->most_shared) return CU_INVALID_VALUE;
     unsigned resident = resident_blocks(o->function, o->threads, o->shared);
     if (resident == 0) return CU_OUT_OF_RESOURCES;
-    if (o->together && o->blocks > resident * (unsigned)device.settings.multiprocessors) return CU_COOPERATIVE_LAUNCH_TOO_LARGE;
+    unsigned places =
+        device.settings.places > 0 ? (unsigned)device.settings.places : resident * (unsigned)device.settings.multiprocessors;
+    if (o->together && o->blocks > places) return CU_COOPERATIVE_LAUNCH_TOO_LARGE;
     return CU_OK;
 }
 

@@ -35,7 +35,8 @@ static void set(Settings *s, const char *item, const char *key, const char *valu
                    {"blocks", &s->blocks},
                    {"driver", &s->driver},
                    {"newest", &s->newest},
-                   {"absent", &s->absent}};
+                   {"absent", &s->absent},
+                   {"places", &s->places}};
     struct {
         const char *key;
         bool *is;

@@ -24,6 +24,7 @@ typedef struct Settings {
     bool integrated;     /* 0; 1: it is the host's, most of which is the page cache's: next to nothing is free, but can be had */
     int driver;          /* version: 13000 */
     int newest;          /* architecture that NVRTC knows: 121 */
+    int places;          /* for blocks of a cooperative launch, fewer than occupancy says: 0, as many */
     int absent;          /* blocks of a cooperative launch that never begin: 0 */
     unsigned order;      /* of threads and blocks, as SimtLaunch.order: 0 */
     bool lazy;           /* 1: nothing runs before somebody waits for it; 0: at once */

@@ -283,7 +283,7 @@ static void test_an_image_must_be_for_this_gpu(void **unused) {
     CuContextRef context;
     other.init(0), other.context_retain(&context, 0), other.context_set(context);
     assert_int_equal(other.module_load(&module, cubin, 0, NULL, NULL), CU_NO_BINARY_FOR_GPU);
-    assert_int_equal(other.module_load(&module, ptx, 0, NULL, NULL), CU_NO_BINARY_FOR_GPU);
+    assert_int_equal(other.module_load(&module, ptx, 0, NULL, NULL), CU_INVALID_PTX);
     other.context_release(0);
     dlclose(other.handle);
     free(damaged);

@@ -6,11 +6,12 @@ ends the command with its name, and nothing is left behind, on the GPU or in the
 fails the first N (1) calls of each function, the middle one and the last; of those that make text the middle one alone, where N is 1.
 """
 import re
+import struct
 import sys
 
 sys.path.insert(0, __file__.rsplit("/", 1)[0])
-from emulated import emulate, skip_without_compiler, tiny  # noqa: E402
-from harness import Skipped, run_tests  # noqa: E402
+from emulated import distance, emulate, skip_without_compiler, tiny  # noqa: E402
+from harness import Skipped, read_safetensors, run_tests, write_safetensors  # noqa: E402
 
 GPU = ["--device", "cuda"]
 OPTIONS = {"calls": 1}
@@ -135,6 +136,70 @@ def test_a_barrier_without_end_ends_the_launch(m):
         assert said and int(said[1]) - 1 == int(said[4]) and int(said[2]) == 1, text
         assert said[3].startswith("blocks.0."), text  # the first barrier comes behind the embedding
     assert m.left() == ["t.txt", "tiny.yaml", "w.safetensors"], m.left()
+
+
+def test_a_launch_without_room_for_all_blocks_is_tried_with_fewer(m):
+    """Code that a sanitizer has changed takes more registers than the driver's count of blocks knows of."""
+    model = tiny(m)
+    counts = {}
+    for options in ["--mode", "decode"], ["--chunk", "5"]:  # one row; a small batch
+        command = ["logits", *model, "--tokens", "-", *options, *GPU]
+        for places in 0, 4, 1:
+            emulate(m, multiprocessors=3, blocks=2, places=places, calls=1)
+            said = m.run(*command, "-o", f"{places}.npy", stdin=TOKENS[:50]).stderr
+            counts[places] = calls_of(said)["cuLaunchCooperativeKernel"]
+            assert m.npy(f"{places}.npy")[1] == m.npy("0.npy")[1], (options, places)
+        assert counts[0] < counts[1] <= counts[0] + 2, (options, counts)  # 6 blocks, 3, 1; then no more than 1
+    emulate(m, multiprocessors=1, fail="cuLaunchCooperativeKernel:1:720")
+    text = m.error(*command, "-o", "x.npy", stdin=TOKENS)
+    assert "cuLaunchCooperativeKernel: CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE (720" in text, text
+
+
+# ------------------------------------------------------------------------------------------------ numbers
+
+F16 = """\
+mossc: 1
+name: f16
+vocab_size: 256
+d_model: 32
+weights: {dtype: f16}
+stack:
+  - mlp: {d_ff: 32}
+"""
+
+
+def set_tensor(m, name, value_of):
+    """Every element of a tensor of w.safetensors: value_of(what it was)."""
+    header, data = read_safetensors(m.directory / "w.safetensors")
+    begin, end = header[name]["data_offsets"]
+    values = struct.unpack_from(f"<{(end - begin) // 4}f", data, begin)
+    changed = struct.pack(f"<{len(values)}f", *map(value_of, values))
+    write_safetensors(m.directory / "w.safetensors", header, data[:begin] + changed + data[end:])
+
+
+def test_inputs_beyond_f16_are_an_error(m):
+    """Tensor cores multiply numbers of the weights' type: f16 has none beyond 65504, two of them none beyond 131008. One token alone is
+    multiplied in float."""
+    emulate(m)
+    model = m.file("f16.yaml", F16), "-w", "w.safetensors"
+    m.run("init", model[0], "--seed", 7, "-o", "w.safetensors")
+    set_tensor(m, "embed.weight", lambda v: 1 if v > 0 else -1)  # normed it is the same, and the norm's weight is the size of inputs
+    for name in "gate_proj", "up_proj":
+        set_tensor(m, f"blocks.0.{name}.weight", lambda v: 1e-4 * v)
+    common = ["logits", *model, "--tokens", "-"]
+    for size, fails, fails_fast in (60000, False, False), (100000, False, True), (200000, True, True):
+        set_tensor(m, "blocks.0.norm.weight", lambda _: size)
+        m.run(*common, "-o", "cpu.npy", stdin=TOKENS)
+        for options, fail in ([], fails), (["--chunk", 5], fails), (["--fast"], fails_fast), (["--mode", "decode"], False):
+            command = [*common, "-o", "gpu.npy", *options, *GPU]
+            if fail:
+                text = m.error(*command, stdin=TOKENS)
+                assert "logits are non-finite, and finite where tokens are fed one by one" in text, (size, options, text)
+                assert "no inputs of f16 weights beyond 131008" in text, (size, options, text)
+                continue
+            m.run(*command, stdin=TOKENS)
+            assert distance(m.npy("gpu.npy")[0], m.npy("cpu.npy")[0]) < 0.01, (size, options)
+
 
 # ------------------------------------------------------------------------------------------------ memory
 

@@ -2,10 +2,11 @@
 
     MOSSC_NVDISASM=… python3 tests/cuda/test_sass.py build/release/tests/simt/test_nvrtc [SPEC]
 
-SPEC: the name of one in specs/, in bf16 and f16 for sm_80, sm_90 and sm_90a, with and without --fast. Without it: mamba-130m in bf16 for
-sm_90 and sm_90a.
+SPEC: the name of one in specs/, in bf16 and f16 for sm_80, sm_90 and sm_90a, with and without --fast, and in q8 and q4 for sm_80 and
+sm_90. Without it: mamba-130m in bf16 for sm_90 and sm_90a, and in q8 for sm_90.
 """
 import argparse
+import itertools
 import pathlib
 import sys
 
@@ -13,10 +14,10 @@ sys.path.insert(0, __file__.rsplit("/", 1)[0])
 import sass  # noqa: E402
 
 SPECS = pathlib.Path(__file__).resolve().parents[2] / "specs"
+BLOCKS = ("q8", "q4")
 LARGE = 32  # products in a turn of a kernel with large tiles
 # The most instructions and register moves for a product, of x as words in whole chunks.
 INSTRUCTIONS, MOVES = 4.0, 0.1
-INSTRUCTIONS_FAST = 4.1  # rows of chosen experts have 4.06: half the products for the same addresses
 LARGE_OF_WARPGROUPS = 8  # each of them 64 x ROWS x 16, not 16 x 8 x 16
 INSTRUCTIONS_OF_WARPGROUPS, MOVES_OF_WARPGROUPS = 24.0, 1.0  # a product takes the tensor cores 32 cycles of 64 rows
 
@@ -28,12 +29,16 @@ def large_tiles(found, warpgroups):
     return [(name, c) for name, c in kernels if c["products"] >= LARGE and not c["warpgroups"]]
 
 
-def faults(found, warpgroups, fast=False):
-    """What is beyond the limits. No load may have to look at its address to know its space."""
-    instructions, moves = (INSTRUCTIONS_OF_WARPGROUPS, MOVES_OF_WARPGROUPS) if warpgroups else (INSTRUCTIONS_FAST if fast else INSTRUCTIONS, MOVES)
+def generic(found):
+    """No load, store or atomic may have to look at its address to know its space."""
     for f in found:
         if f.count()["generic"]:
             yield f"{f.name}: {f.count()['generic']} loads, stores or atomics whose space is not known"
+
+
+def counted(found, warpgroups):
+    """What is beyond the limits of kernels with large tiles."""
+    instructions, moves = (INSTRUCTIONS_OF_WARPGROUPS, MOVES_OF_WARPGROUPS) if warpgroups else (INSTRUCTIONS, MOVES)
     tiles = large_tiles(found, warpgroups)
     if not tiles:
         yield "no kernel has a loop with many products"
@@ -49,25 +54,29 @@ def worst(found, warpgroups):
     return f"{len(counts)} kernels, at most {most[0]:.2f} instructions and {most[1]:.2f} moves for a product"
 
 
+def cases(wide):
+    """Targets, dtypes and whether --fast. Weights in blocks are multiplied as on sm_90 by sm_90a, and the same with --fast."""
+    halves = itertools.product(("sm_80", "sm_90", "sm_90a") if wide else ("sm_90", "sm_90a"), ("bf16", "f16") if wide else ("bf16",), (False, True))
+    return [*halves, *itertools.product(("sm_80", "sm_90") if wide else ("sm_90",), BLOCKS if wide else BLOCKS[:1], (False,))]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("test_nvrtc")
     parser.add_argument("spec", nargs="?")
     options = parser.parse_args()
     nvdisasm, bad = sass.find_nvdisasm(), 0
-    wide = options.spec is not None
-    for target in ("cuda:sm_80", "cuda:sm_90", "cuda:sm_90a") if wide else ("cuda:sm_90", "cuda:sm_90a"):
-        for dtype in ("bf16", "f16") if wide else ("bf16",):
-            for fast in (False, True):
-                spec, setting = options.spec or "mamba-130m", f"weights.dtype={dtype}"
-                arguments = [*["-f"][:fast], str(SPECS / f"{spec}.yaml"), setting, target]
-                found = sass.disassembled(nvdisasm, options.test_nvrtc, *arguments) if nvdisasm else None
-                if found is None:
-                    print("skipped: there is no NVRTC or no nvdisasm here")
-                    return sass.SKIPPED
-                wrong = list(faults(found, target.endswith("a"), fast))
-                print(spec, dtype, "fast" if fast else "", target, worst(found, target.endswith("a")), *(f"\n  FAILED: {w}" for w in wrong))
-                bad += len(wrong)
+    for target, dtype, fast in cases(options.spec is not None):
+        spec, blocks, warpgroups = options.spec or "mamba-130m", dtype in BLOCKS, target.endswith("a")
+        arguments = [*["-f"][:fast], str(SPECS / f"{spec}.yaml"), f"weights.dtype={dtype}", f"cuda:{target}"]
+        found = sass.disassembled(nvdisasm, options.test_nvrtc, *arguments) if nvdisasm else None
+        if found is None:
+            print("skipped: there is no NVRTC or no nvdisasm here")
+            return sass.SKIPPED
+        wrong = [*generic(found), *([] if blocks else counted(found, warpgroups))]
+        shown = f"{len(found)} functions" if blocks else worst(found, warpgroups)
+        print(spec, dtype, "fast" if fast else "", target, shown, *(f"\n  FAILED: {w}" for w in wrong), flush=True)
+        bad += len(wrong)
     return bad > 0
 
 

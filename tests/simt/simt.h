@@ -123,6 +123,7 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define PREFETCH_L2(at) static_cast<void>(*reinterpret_cast<const volatile char *>(at)) /* it lies inside of what there is */
 #define MMA_DONE() simt::multiply_now(__LINE__)
 #define MAD_WIDE(to, i, bytes, at) to = (decltype(to))((const u8 *)(at) + (u64)(i) * (bytes))
+#define HOLD_ADDRESS(at)
 #define PACK_BF16(pair, even, odd) pair = simt::narrow_bf16(even) | simt::narrow_bf16(odd) << 16
 #define PACK_F16(pair, even, odd) pair = simt::narrow_f16(even) | simt::narrow_f16(odd) << 16
 
