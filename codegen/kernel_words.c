@@ -62,6 +62,8 @@ void cg_kernel_words(const PgKernel *k, char *out, size_t size) {
     append_if(&n, k->select == PG_SINGLE && k->x_layout != PG_ROWS, layouts[k->x_layout]);
     append_if(&n, k->gather_out_rows, "output_rows");
     append_if(&n, k->norm != PG_NO_NORM, k->norm == PG_LAYER ? "layer_norm" : "norm");
+    append_if(&n, k->norm_behind, "norm_behind");
+    append_if(&n, k->first_O > 0, "side_by_side");
     if (k->runs > 1) append(&n, "_%lldruns", (long long)k->runs);
     append_if(&n, k->bias, "bias");
     append_if(&n, k->expert_groups > 0, "groups");

@@ -6,8 +6,8 @@
 #include <inttypes.h>
 
 /* Whoever adds a field to one of these prints it below; then the size here. */
-_Static_assert(sizeof(PgProgram) == 232 && sizeof(PgStep) == 32 && sizeof(PgPhase) == 432 && sizeof(PgTensor) == 48 &&
-                   sizeof(PgWeight) == 88 && sizeof(PgState) == 24 && sizeof(PgRope) == 96,
+_Static_assert(sizeof(PgProgram) == 264 && sizeof(PgStep) == 32 && sizeof(PgPhase) == 480 && sizeof(PgTensor) == 48 &&
+                   sizeof(PgWeight) == 88 && sizeof(PgState) == 24 && sizeof(PgRope) == 120,
                "every field of a table is printed");
 
 /* A C string: three octal digits for whatever is not plain. */
@@ -77,11 +77,12 @@ static void print_weights(const PgProgram *program, SuText *out) {
     begin_table("PgWeight", "weights", out);
     for (uint32_t i = 0; i < program->n_weights; i++) {
         const PgWeight *w = &program->weights[i];
-        su_text_add(
-            out,
-            "    {.tensor = %u, .pack = %u, .dtype = %u, .negexp = %u, .planes = %" PRId64 ", .O = %" PRId64 ", .K = %" PRId64
-            ", .first = %" PRId64 ", .rows = %" PRId64 ", .times = %" PRId64 ", .run = %" PRId64 ", .offset = %" PRIu64 ", .bytes = %" PRIu64 "},\n",
-            w->tensor, w->pack, w->dtype, w->negexp, w->planes, w->O, w->K, w->first, w->rows, w->times, w->run, w->offset, w->bytes);
+        su_text_add(out,
+                    "    {.tensor = %u, .pack = %u, .dtype = %u, .negexp = %u, .planes = %" PRId64 ", .O = %" PRId64
+                    ", .K = %" PRId64 ", .first = %" PRId64 ", .rows = %" PRId64 ", .times = %" PRId64 ", .run = %" PRId64
+                    ", .offset = %" PRIu64 ", .bytes = %" PRIu64 "},\n",
+                    w->tensor, w->pack, w->dtype, w->negexp, w->planes, w->O, w->K, w->first, w->rows, w->times, w->run, w->offset,
+                    w->bytes);
     }
     end_table(out);
 }
@@ -106,9 +107,10 @@ static void print_ropes(const PgProgram *program, SuText *out) {
         su_text_add(
             out, "    {.theta = %a, .dim = %" PRId64 ", .factor = %a, .low = %a, .high = %a, .original = %" PRId64 ", .table = {",
             r->theta, r->dim, r->factor, r->low, r->high, r->original);
-        print_ref(&r->table[PG_ROW], out);
-        su_text_add(out, ", ");
-        print_ref(&r->table[PG_BLOCK], out);
+        for (int list = 0; list < PG_LISTS; list++) {
+            if (list > 0) su_text_add(out, ", ");
+            print_ref(&r->table[list], out);
+        }
         su_text_add(out, "}},\n");
     }
     end_table(out);
@@ -139,6 +141,7 @@ static void print_program(const PgProgram *p, const char *symbol, SuText *out) {
                 p->vocab_size, p->d_model, p->max_positions, p->max_rows, p->out_stride, p->n_kernels);
     print_step(&p->steps[PG_ROW], "PG_ROW", "phases_row", out);
     print_step(&p->steps[PG_BLOCK], "PG_BLOCK", "phases_block", out);
+    if (p->steps[PG_FEW].n_phases > 0) print_step(&p->steps[PG_FEW], "PG_FEW", "phases_few", out);
     print_list("tensors", p->n_tensors, out);
     print_list("weights", p->n_weights, out);
     su_text_add(out, "    .weight_bytes = %" PRIu64 ",\n    .active_weight_bytes = %" PRIu64 ",\n", p->weight_bytes,
@@ -157,6 +160,7 @@ void cg_print_tables(const PgProgram *program, const char *symbol, SuText *out) 
                 program->name, MOSSC_VERSION, symbol);
     print_phases(&program->steps[PG_ROW], "phases_row", out);
     print_phases(&program->steps[PG_BLOCK], "phases_block", out);
+    if (program->steps[PG_FEW].n_phases > 0) print_phases(&program->steps[PG_FEW], "phases_few", out);
     print_tensors(program, out);
     print_weights(program, out);
     print_states(program, out);

@@ -41,6 +41,7 @@ bool dr_build_program(DrBuild *build, const DrBuildOptions *options) {
     build->passes.dump_dir = options->dump_dir;
     build->passes.check |= DR_DEBUG_BUILD;
     build->passes.max_rows = dr_kind(build)->max_rows;
+    build->passes.few = dr_kind(build)->few;
     build->passes.live = build->live;
     build->passes.bf16_inputs = options->fast && dr_kind(build)->bf16_inputs;
     return ps_fuse(build->graph, &build->passes, &build->diags) &&

@@ -134,6 +134,7 @@ const DrDeviceKind dr_cuda = {
     .numbered = true,
     .is_code = is_code,
     .max_rows = CG_CUDA_MAX_ROWS,
+    .few = true,
     .open = open_gpu,
     .is_target = cg_cuda_is_target,
     .find_target = find_target,

@@ -8,7 +8,7 @@
 
 enum {
     RT_CUDA_MAGIC = 0x63736f6d, /* "mosc" */
-    RT_CUDA_FORMAT = 5,
+    RT_CUDA_FORMAT = 6,
     RT_CUDA_NAME = 16 /* bytes of an entry's name, the NUL included */
 };
 
@@ -28,17 +28,18 @@ typedef struct RtCudaImage {
     uint32_t spec_hash[4];
     uint32_t threads; /* of a block, in every launch that does not say its own */
     uint32_t few_rows; /* most rows that rows_step takes; larger steps are launches. 0: there is no rows_step */
+    uint32_t few_list; /* of PgProgram.steps: whose phases rows_step takes */
     uint32_t row_shared, few_shared; /* bytes of dynamic shared memory of row_step and rows_step */
     /* RtArgs.scratch, in bytes: per_row · LD + per_segment · segments + fixed */
     uint32_t scratch_per_row, scratch_per_segment, scratch_fixed;
-    uint32_t arena_per_row; /* RtArgs.arena, bytes for each row of LD behind what the program takes (PG_BLOCK) */
+    uint32_t arena_per_row, arena_fixed; /* RtArgs.arena, bytes behind what the program takes (PG_BLOCK): per_row · LD + fixed */
     uint32_t n_launches;
     uint32_t
         n_arranged; /* weights that the entry "arrange_weights(weights)" changes between the host's form and its own; 0: no entry */
     uint32_t n_ropes; /* tables are filled by the device: the entry "fill_ropes(step)", before the launches */
 } RtCudaImage; /* RtCudaLaunch[n_launches] follow */
 
-_Static_assert(sizeof(RtCudaImage) == 18 * 4 && sizeof(RtCudaLaunch) == 52, "words without padding");
+_Static_assert(sizeof(RtCudaImage) == 20 * 4 && sizeof(RtCudaLaunch) == 52, "words without padding");
 
 /* ---- what the persistent entries row_step(step, control) and rows_step(step, control) read and write. */
 

@@ -2,7 +2,8 @@
  * kernels) and runtime/ (which runs it). Nothing in it depends on a device; nothing in it points into a graph.
  *
  * A *step* takes n rows (tokens) in s segments (runs of rows of one sequence). There are two *modes*, each with its own list of
- * phases: PG_ROW for exactly one row, PG_BLOCK for any number of rows up to max_rows. A *phase* runs one kernel over a number
+ * phases: PG_ROW for exactly one row, PG_BLOCK for any number of rows up to max_rows. A third list, PG_FEW, is made for targets that
+ * take a few rows in one launch (PsOptions.few): it has the layouts of PG_BLOCK, and fewer stages, since its tiles have all rows. A *phase* runs one kernel over a number
  * of tiles, which workers claim in runs; phases of one *stage* do not depend on each other, between stages all workers wait at a barrier.
  *
  * Layouts. Sixteen is a constant of the language (docs/design.md, Layouts). LD is the row stride of a step: 1 in PG_ROW; in
@@ -50,6 +51,9 @@ enum {
 };
 
 typedef enum PgMode { PG_ROW, PG_BLOCK, PG_MODES } PgMode;
+/* Lists of phases: one of each mode, and one of PG_BLOCK's kernels for a step of few rows. */
+enum { PG_FEW = PG_MODES, PG_LISTS };
+static inline PgMode pg_mode_of(int list) { return list == PG_ROW ? PG_ROW : PG_BLOCK; }
 
 /* ---------------------------------------------------------------------------------------------- kernels */
 
@@ -124,7 +128,7 @@ static inline int64_t pg_ranks(const PgKernel *k) { return k->dbc_layout == PG_P
 bool pg_kernel_equal(const PgKernel *a, const PgKernel *b);
 
 /* Operand slots of each kind (indices into PgPhase.operands). Unused ones are PG_NOWHERE. */
-enum { PG_EMBED_W, PG_EMBED_Y };
+enum { PG_EMBED_W, PG_EMBED_Y, PG_EMBED_NORM_W, PG_EMBED_SQUARES, PG_EMBED_SCALED };
 enum { PG_NORM_X, PG_NORM_W, PG_NORM_B, PG_NORM_Y };
 enum { PG_ROUND_X, PG_ROUND_Y };
 enum {
@@ -133,7 +137,7 @@ enum {
     PG_LINEAR_W2,
     PG_LINEAR_BIAS,
     PG_LINEAR_BIAS2,
-    PG_LINEAR_NORM_W,
+    PG_LINEAR_NORM_W, /* with norm_behind, that norm's */
     PG_LINEAR_NORM_B,
     PG_LINEAR_ADDEND,
     PG_LINEAR_RESIDUAL,
@@ -143,7 +147,9 @@ enum {
     PG_LINEAR_CONV_W,
     PG_LINEAR_CONV_B,
     PG_LINEAR_HISTORY,
-    PG_LINEAR_Y
+    PG_LINEAR_Y,
+    PG_LINEAR_SQUARES, /* in PG_BLOCK: read with norm, written with norm_behind */
+    PG_LINEAR_SCALED
 };
 enum {
     PG_ROUTE_X,
@@ -163,7 +169,10 @@ enum {
     PG_COMBINE_GROUPS,
     PG_COMBINE_ADDEND,
     PG_COMBINE_RESIDUAL,
-    PG_COMBINE_Y
+    PG_COMBINE_Y,
+    PG_COMBINE_NORM_W,
+    PG_COMBINE_SQUARES,
+    PG_COMBINE_SCALED
 };
 enum { PG_CONV_X, PG_CONV_W, PG_CONV_BIAS, PG_CONV_HISTORY, PG_CONV_EXPERTS, PG_CONV_COMBINE_W, PG_CONV_Y };
 enum {
@@ -248,7 +257,7 @@ enum {
 /* Unfused operations: X and Z are their x operands in the order of ops.def, W the weight, then: */
 enum { PG_OP_X, PG_OP_Z, PG_OP_W, PG_OP_EXPERTS, PG_OP_COMBINE_W, PG_OP_GROUPS, PG_OP_STATE, PG_OP_Y };
 
-enum { PG_MAX_OPERANDS = 16, PG_NO_SLOT = -1 };
+enum { PG_MAX_OPERANDS = 18, PG_NO_SLOT = -1 };
 
 /* ---------------------------------------------------------------------------------------------- phases */
 
@@ -350,7 +359,7 @@ typedef struct PgRope {
     int64_t dim;
     double factor, low, high; /* ir/rope.h */
     int64_t original;
-    PgRef table[PG_MODES];
+    PgRef table[PG_LISTS];
 } PgRope;
 
 /* Whether two share a table. */
@@ -367,7 +376,7 @@ typedef struct PgProgram {
     uint64_t out_stride; /* floats between rows of logits: vocab_size rounded up to 16 */
     const PgKernel *kernels;
     uint32_t n_kernels;
-    PgStep steps[PG_MODES];
+    PgStep steps[PG_LISTS]; /* PG_FEW: no phases, unless the target asked for it */
     const PgTensor *tensors;
     uint32_t n_tensors;
     const PgWeight *weights;
@@ -432,6 +441,8 @@ static inline uint64_t pg_key_parts_bytes(const PgKernel *k) {
 /* Groups of a rounded row of K elements; bytes that it takes. */
 static inline uint64_t pg_round_groups(int64_t K) { return ((uint64_t)K + IR_GROUP - 1) / IR_GROUP; }
 static inline uint64_t pg_rounded_bytes(int64_t K) { return (pg_round_groups(K) * (IR_GROUP + 2 * sizeof(float)) + 63) / 64 * 64; }
+/* Bytes a row of SQUARES, f32 [O/16][LD], rounded up. */
+static inline uint64_t pg_squares_bytes(int64_t O) { return (pg_panels(O) * sizeof(float) + 63) / 64 * 64; }
 static inline uint64_t pg_bf16_bytes(int64_t K) { return pg_round_groups(K) * IR_GROUP * 2; }
 /* Whether a linear layer reads rounded rows; and what a row of them takes, of that layer or of the ROUND before it. */
 static inline bool pg_reads_rounded(const PgKernel *k) { return (k->rounds || k->bf16_x) && k->mode == PG_BLOCK; }

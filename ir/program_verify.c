@@ -19,8 +19,8 @@ typedef struct Verify {
     SuDiags *diags;
 } Verify;
 
-static const char *const MODES[] = {[PG_ROW] = "row", [PG_BLOCK] = "block"};
-SU_TABLE_FULL(MODES, PG_MODES);
+static const char *const LISTS[] = {[PG_ROW] = "row", [PG_BLOCK] = "block", [PG_FEW] = "few"};
+SU_TABLE_FULL(LISTS, PG_LISTS);
 
 __attribute__((format(printf, 2, 3))) static bool bad(const Verify *v, const char *format, ...) {
     va_list args;
@@ -208,8 +208,8 @@ static bool check_epilogue(const Verify *v, uint32_t i) {
     if (pg_does(k, PG_STEP_WEIGHTED_SUM) && pg_does(k, PG_STEP_PLANE_SUM)) return bad(v, "kernel %u has two sums over experts", i);
     if (k->kind == PG_COMBINE && (n == 0 || !pg_step_sums(steps) || pg_does(k, PG_STEP_LOGITS)))
         return bad(v, "kernel %u sums experts: its epilogue must begin with a sum and end with its y", i);
-    if (k->kind == PG_LINEAR && k->mode == PG_BLOCK && (pg_sum(k) != PG_NO_SUM || pg_does(k, PG_STEP_CONV)))
-        return bad(v, "kernel %u of row blocks sums or convolves", i);
+    if (k->kind == PG_LINEAR && k->mode == PG_BLOCK && pg_sum(k) != PG_NO_SUM)
+        return bad(v, "kernel %u of row blocks sums over experts", i);
     return true;
 }
 
@@ -221,6 +221,13 @@ static bool check_kernels(const Verify *v) {
         if (k->rope && k->rope_table >= v->program->n_ropes)
             return bad(v, "kernel %u reads rope %" PRId64 ", expected one of %u", i, k->rope_table, v->program->n_ropes);
         if (!isfinite(k->scale) || (k->kind == PG_ATTEND && k->scale <= 0)) return bad(v, "kernel %u has scale %g", i, k->scale);
+        if (k->norm_behind && (k->mode != PG_BLOCK || (k->kind != PG_EMBED && k->kind != PG_LINEAR && k->kind != PG_COMBINE)))
+            return bad(v, "kernel %u prepares a norm, but makes no rows of the residual stream", i);
+        if (k->first_O != 0 && (k->kind != PG_LINEAR || k->mode != PG_BLOCK || k->select != PG_SINGLE || pg_does(k, PG_STEP_DUAL) ||
+                                !pg_does(k, PG_STEP_CONV) || k->first_O < 0 || k->first_O >= k->O || k->first_O % PG_LANES != 0))
+            return bad(v, "kernel %u has two matrices side by side, of which the first convolves nothing", i);
+        if (k->kind == PG_LINEAR && k->mode == PG_BLOCK && k->norm != PG_NO_NORM && (k->norm != PG_RMS || k->norm_behind))
+            return bad(v, "kernel %u of row blocks norms its input", i);
         if (k->rounds && (k->kind != PG_LINEAR || !ir_is_blocks(k->dtype)))
             return bad(v, "kernel %u rounds its input, but is no linear layer of q8 or q4", i);
         if (k->bf16_x && k->kind != PG_ROUND && (k->kind != PG_LINEAR || k->mode != PG_BLOCK || k->dtype != IR_BF16))
@@ -234,55 +241,64 @@ static bool check_kernels(const Verify *v) {
 
 /* ---------------------------------------------------------------------------------------------- phases, one by one */
 
-/* Calls `check` for every phase of both modes until one is bad. */
-static bool each_phase(const Verify *v, bool (*check)(const Verify *, PgMode, uint32_t)) {
-    for (int mode = 0; mode < PG_MODES; mode++)
-        for (uint32_t i = 0; i < v->program->steps[mode].n_phases; i++)
-            if (!check(v, (PgMode)mode, i)) return false;
+/* Calls `check` for every phase of all lists until one is bad. */
+static bool each_phase(const Verify *v, bool (*check)(const Verify *, int, uint32_t)) {
+    for (int list = 0; list < PG_LISTS; list++)
+        for (uint32_t i = 0; i < v->program->steps[list].n_phases; i++)
+            if (!check(v, list, i)) return false;
     return true;
 }
 
-static const PgPhase *phase_at(const Verify *v, PgMode mode, uint32_t i) { return &v->program->steps[mode].phases[i]; }
+static const PgPhase *phase_at(const Verify *v, int list, uint32_t i) { return &v->program->steps[list].phases[i]; }
 /* NULL where a program brings no kernels (an artefact's). */
 static const PgKernel *kernel_of(const Verify *v, const PgPhase *phase) {
     return v->program->kernels != NULL ? &v->program->kernels[phase->kernel] : NULL;
 }
 
-__attribute__((format(printf, 4, 5))) static bool bad_phase(const Verify *v, PgMode mode, const PgPhase *phase, const char *format,
+__attribute__((format(printf, 4, 5))) static bool bad_phase(const Verify *v, int list, const PgPhase *phase, const char *format,
                                                             ...) {
     va_list args;
     va_start(args, format);
     char text[300];
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    return bad(v, "phase %s (%s, stage %u): %s", phase->name, MODES[mode], phase->stage, text);
+    return bad(v, "phase %s (%s, stage %u): %s", phase->name, LISTS[list], phase->stage, text);
 }
 
-static bool check_phase(const Verify *v, PgMode mode, uint32_t i) {
-    const PgPhase *p = phase_at(v, mode, i);
-    if (p->name == NULL) return bad(v, "phase %u (%s) has no name", i, MODES[mode]);
+/* What kernels of PG_FEW alone do. */
+static bool is_of_few_rows(const PgKernel *k) {
+    bool linear = k->kind == PG_LINEAR && (pg_does(k, PG_STEP_CONV) || k->norm != PG_NO_NORM || k->first_O > 0);
+    return k->mode == PG_BLOCK && (linear || k->norm_behind);
+}
+
+static bool check_phase(const Verify *v, int list, uint32_t i) {
+    const PgPhase *p = phase_at(v, list, i);
+    if (p->name == NULL) return bad(v, "phase %u (%s) has no name", i, LISTS[list]);
     if (p->kernel >= v->program->n_kernels)
-        return bad_phase(v, mode, p, "it runs kernel %u, expected one of %u", p->kernel, v->program->n_kernels);
+        return bad_phase(v, list, p, "it runs kernel %u, expected one of %u", p->kernel, v->program->n_kernels);
     uint32_t before = i > 0 ? p[-1].stage : 0;
     if (p->stage < before || p->stage > before + (i > 0))
-        return bad_phase(v, mode, p, "stages must rise one by one from 0, got %u after %u", p->stage, before);
-    if (p->count > PG_PER_POSITION_BLOCK || p->fixed < 1) return bad_phase(v, mode, p, "its tile count is invalid");
+        return bad_phase(v, list, p, "stages must rise one by one from 0, got %u after %u", p->stage, before);
+    if (p->count > PG_PER_POSITION_BLOCK || p->fixed < 1) return bad_phase(v, list, p, "its tile count is invalid");
     if (p->count == PG_PER_POSITION_BLOCK && (p->k < 1 || p->k > p->E))
-        return bad_phase(v, mode, p, "it counts blocks of %u of %u experts", p->k, p->E);
+        return bad_phase(v, list, p, "it counts blocks of %u of %u experts", p->k, p->E);
     const PgKernel *k = kernel_of(v, p);
-    if (k != NULL && k->mode != mode) return bad_phase(v, mode, p, "its kernel is of the other mode");
+    if (k != NULL && k->mode != pg_mode_of(list)) return bad_phase(v, list, p, "its kernel is of the other mode");
+    if (k != NULL && list == PG_BLOCK && is_of_few_rows(k))
+        return bad_phase(v, list, p, "it joins what only few rows join: its tiles need not have all rows of a segment");
     return true;
 }
 
 static bool check_steps(const Verify *v) {
-    for (int mode = 0; mode < PG_MODES; mode++) {
-        const PgStep *s = &v->program->steps[mode];
-        if (s->n_phases == 0 || s->phases == NULL) return bad(v, "mode %s has no phases", MODES[mode]);
+    for (int list = 0; list < PG_LISTS; list++) {
+        const PgStep *s = &v->program->steps[list];
+        if (list == PG_FEW && s->n_phases == 0) continue; /* not asked for */
+        if (s->n_phases == 0 || s->phases == NULL) return bad(v, "mode %s has no phases", LISTS[list]);
         if (s->n_stages != s->phases[s->n_phases - 1].stage + 1)
-            return bad(v, "mode %s has %u stages, expected those of its phases", MODES[mode], s->n_stages);
+            return bad(v, "mode %s has %u stages, expected those of its phases", LISTS[list], s->n_stages);
         if (s->arena_per_row % ALIGN != 0 || s->arena_fixed % ALIGN != 0 || !size_is_sound(s->arena_per_row) ||
-            !size_is_sound(s->arena_fixed) || (mode == PG_ROW && s->arena_per_row != 0))
-            return bad(v, "the arena of mode %s has a size that no plan gives", MODES[mode]);
+            !size_is_sound(s->arena_fixed) || (list == PG_ROW && s->arena_per_row != 0))
+            return bad(v, "the arena of mode %s has a size that no plan gives", LISTS[list]);
     }
     return each_phase(v, check_phase);
 }
@@ -342,15 +358,15 @@ static Tiles tiles_of(const PgKernel *k) {
     return tiles_of_rows(k);
 }
 
-static bool check_tiles_of(const Verify *v, PgMode mode, uint32_t i) {
-    const PgPhase *p = phase_at(v, mode, i);
+static bool check_tiles_of(const Verify *v, int list, uint32_t i) {
+    const PgPhase *p = phase_at(v, list, i);
     const PgKernel *k = kernel_of(v, p);
     Tiles t = tiles_of(k);
     if (p->count != (uint32_t)t.count || (int64_t)p->fixed != t.fixed)
-        return bad_phase(v, mode, p, "it has %u tiles per count %u, expected %" PRId64 " per count %u", p->fixed, p->count, t.fixed,
+        return bad_phase(v, list, p, "it has %u tiles per count %u, expected %" PRId64 " per count %u", p->fixed, p->count, t.fixed,
                          (unsigned)t.count);
     if (t.count == PG_PER_POSITION_BLOCK && ((int64_t)p->E != k->E || (int64_t)p->k != k->k))
-        return bad_phase(v, mode, p, "it counts blocks of %u of %u experts, its kernel %" PRId64 " of %" PRId64, p->k, p->E, k->k,
+        return bad_phase(v, list, p, "it counts blocks of %u of %u experts, its kernel %" PRId64 " of %" PRId64, p->k, p->E, k->k,
                          k->E);
     return true;
 }
@@ -369,56 +385,60 @@ static Range range_at(const PgRef *ref, uint64_t per_row, uint64_t fixed, uint64
     return (Range){start, start + per_row * ld + fixed};
 }
 
-/* The smallest and the largest LD of a mode: what holds at both holds between, as all is linear in LD. */
-static void bounds_of(const Verify *v, PgMode mode, uint64_t out[2]) {
-    out[0] = mode == PG_ROW ? 1 : pg_ld(1);
-    out[1] = mode == PG_ROW ? 1 : pg_ld((uint64_t)v->program->max_rows);
+/* The smallest and the largest LD of a list: what holds at both holds between, as all is linear in LD. */
+static void bounds_of(const Verify *v, int list, uint64_t out[2]) {
+    out[0] = list == PG_ROW ? 1 : pg_ld(1);
+    out[1] = list == PG_ROW ? 1 : pg_ld((uint64_t)v->program->max_rows);
 }
 
 /* The residual stream is written before each block and after the last, or is not told of at all. */
-static bool check_hidden(const Verify *v, PgMode mode) {
+static bool check_hidden(const Verify *v, int list) {
     uint32_t n = 0, largest = 0;
-    for (uint32_t i = 0; i < v->program->steps[mode].n_phases; i++) {
-        const PgPhase *p = phase_at(v, mode, i);
+    for (uint32_t i = 0; i < v->program->steps[list].n_phases; i++) {
+        const PgPhase *p = phase_at(v, list, i);
         if (p->hidden == 0) continue;
         if (p->hidden_slot >= PG_MAX_OPERANDS || p->operands[p->hidden_slot].space != PG_ARENA)
-            return bad_phase(v, mode, p, "the residual stream that it writes is no operand in the arena");
+            return bad_phase(v, list, p, "the residual stream that it writes is no operand in the arena");
         if (kernel_of(v, p) != NULL && kernel_of(v, p)->O != v->program->d_model)
-            return bad_phase(v, mode, p, "the residual stream that it writes is %" PRId64 " wide, expected %" PRId64,
+            return bad_phase(v, list, p, "the residual stream that it writes is %" PRId64 " wide, expected %" PRId64,
                              kernel_of(v, p)->O, v->program->d_model);
         for (uint32_t j = 0; j < i; j++)
-            if (phase_at(v, mode, j)->hidden == p->hidden)
-                return bad_phase(v, mode, p, "phase %s writes the same residual stream", phase_at(v, mode, j)->name);
+            if (phase_at(v, list, j)->hidden == p->hidden)
+                return bad_phase(v, list, p, "phase %s writes the same residual stream", phase_at(v, list, j)->name);
         n++;
         if (p->hidden > largest) largest = p->hidden;
     }
-    if (n != largest) return bad(v, "mode %s writes %u of %u residual streams", MODES[mode], n, largest);
+    if (n != largest) return bad(v, "mode %s writes %u of %u residual streams", LISTS[list], n, largest);
     return true;
 }
 
-static bool check_residuals(const Verify *v) { return check_hidden(v, PG_ROW) && check_hidden(v, PG_BLOCK); }
+static bool check_residuals(const Verify *v) {
+    for (int list = 0; list < PG_LISTS; list++)
+        if ((list != PG_FEW || v->program->steps[list].n_phases > 0) && !check_hidden(v, list)) return false;
+    return true;
+}
 
-static bool check_ref(const Verify *v, PgMode mode, const PgPhase *p, int slot) {
+static bool check_ref(const Verify *v, int list, const PgPhase *p, int slot) {
     const PgRef *ref = &p->operands[slot];
-    const PgStep *step = &v->program->steps[mode];
-    if (ref->space > PG_STATE) return bad_phase(v, mode, p, "operand %d is in an unknown space", slot);
+    const PgStep *step = &v->program->steps[list];
+    if (ref->space > PG_STATE) return bad_phase(v, list, p, "operand %d is in an unknown space", slot);
     if (ref->space == PG_NOWHERE)
-        return ref->per_row == 0 && ref->fixed == 0 ? true : bad_phase(v, mode, p, "operand %d is absent, but has an offset", slot);
-    if (ref->per_row % ALIGN != 0 || ref->fixed % ALIGN != 0 || (ref->per_row != 0 && (ref->space != PG_ARENA || mode == PG_ROW)))
-        return bad_phase(v, mode, p, "operand %d is not at a multiple of 64, or grows with rows outside the arena of a block",
+        return ref->per_row == 0 && ref->fixed == 0 ? true : bad_phase(v, list, p, "operand %d is absent, but has an offset", slot);
+    if (ref->per_row % ALIGN != 0 || ref->fixed % ALIGN != 0 || (ref->per_row != 0 && (ref->space != PG_ARENA || list == PG_ROW)))
+        return bad_phase(v, list, p, "operand %d is not at a multiple of 64, or grows with rows outside the arena of a block",
                          slot);
     uint64_t ends[] = {
         [PG_NOWHERE] = 0, [PG_ARENA] = 0, [PG_WEIGHTS] = v->program->weight_bytes, [PG_STATE] = v->program->state_bytes};
     if (ref->space == PG_ARENA ? ref->per_row > step->arena_per_row || !size_is_sound(ref->fixed) || ref->fixed > step->arena_fixed
                                : ref->fixed >= ends[ref->space])
-        return bad_phase(v, mode, p, "operand %d begins beyond its space", slot);
+        return bad_phase(v, list, p, "operand %d begins beyond its space", slot);
     return true;
 }
 
-static bool fits_arena(const Verify *v, PgMode mode, const PgRef *ref, const PgOperand *o) {
+static bool fits_arena(const Verify *v, int list, const PgRef *ref, const PgOperand *o) {
     uint64_t lds[2];
-    bounds_of(v, mode, lds);
-    const PgStep *step = &v->program->steps[mode];
+    bounds_of(v, list, lds);
+    const PgStep *step = &v->program->steps[list];
     if (!size_is_sound(o->per_row) || !size_is_sound(o->fixed)) return false;
     for (int i = 0; i < 2; i++)
         if (range_at(ref, o->per_row, o->fixed, lds[i]).end > step->arena_per_row * lds[i] + step->arena_fixed) return false;
@@ -460,43 +480,43 @@ static PgSpace space_of(PgForm form) {
 }
 
 /* An operand that is there, against its form. */
-static bool check_form(const Verify *v, PgMode mode, const PgPhase *p, const PgOperand *o) {
+static bool check_form(const Verify *v, int list, const PgPhase *p, const PgOperand *o) {
     const PgRef *ref = &p->operands[o->slot];
-    if (ref->space != (uint64_t)space_of(o->form)) return bad_phase(v, mode, p, "operand %s is in the wrong space", o->name);
+    if (ref->space != (uint64_t)space_of(o->form)) return bad_phase(v, list, p, "operand %s is in the wrong space", o->name);
     switch (space_of(o->form)) {
-    case PG_ARENA: return fits_arena(v, mode, ref, o) ? true : bad_phase(v, mode, p, "operand %s ends beyond the arena", o->name);
+    case PG_ARENA: return fits_arena(v, list, ref, o) ? true : bad_phase(v, list, p, "operand %s ends beyond the arena", o->name);
     case PG_WEIGHTS:
         return fits_weight(v->program, pg_operand_weight(v->program, ref), o, kernel_of(v, p))
                    ? true
-                   : bad_phase(v, mode, p, "operand %s is not a weight of the shape, pack and dtype that the kernel reads",
+                   : bad_phase(v, list, p, "operand %s is not a weight of the shape, pack and dtype that the kernel reads",
                                o->name);
     case PG_STATE:
         return fits_state(v, ref, o, kernel_of(v, p))
                    ? true
-                   : bad_phase(v, mode, p, "operand %s is not a state of the size that the kernel keeps", o->name);
+                   : bad_phase(v, list, p, "operand %s is not a state of the size that the kernel keeps", o->name);
     case PG_NOWHERE: break;
     }
     return true;
 }
 
-static bool check_operands_of(const Verify *v, PgMode mode, uint32_t i) {
-    const PgPhase *p = phase_at(v, mode, i);
+static bool check_operands_of(const Verify *v, int list, uint32_t i) {
+    const PgPhase *p = phase_at(v, list, i);
     for (int slot = 0; slot < PG_MAX_OPERANDS; slot++)
-        if (!check_ref(v, mode, p, slot)) return false;
+        if (!check_ref(v, list, p, slot)) return false;
     if (kernel_of(v, p) == NULL) return true;
     PgOperand rows[PG_OPERAND_ROWS];
     bool known[PG_MAX_OPERANDS] = {false};
     int n = pg_operands(kernel_of(v, p), rows);
     for (int r = 0; r < n; r++) {
         bool there = p->operands[rows[r].slot].space != PG_NOWHERE;
-        if (rows[r].need == PG_MUST && !there) return bad_phase(v, mode, p, "operand %s is missing", rows[r].name);
+        if (rows[r].need == PG_MUST && !there) return bad_phase(v, list, p, "operand %s is missing", rows[r].name);
         if (rows[r].need == PG_MUST_NOT || !there) continue;
         known[rows[r].slot] = true;
-        if (!check_form(v, mode, p, &rows[r])) return false;
+        if (!check_form(v, list, p, &rows[r])) return false;
     }
     for (int slot = 0; slot < PG_MAX_OPERANDS; slot++)
         if (p->operands[slot].space != PG_NOWHERE && !known[slot])
-            return bad_phase(v, mode, p, "operand %d does not belong to its kernel", slot);
+            return bad_phase(v, list, p, "operand %d does not belong to its kernel", slot);
     return true;
 }
 
@@ -524,10 +544,10 @@ static int touched_by(const Verify *v, const PgPhase *p, Touched out[PG_OPERAND_
 static bool is_apart(const Range *a, const Range *b) { return a->end <= b->start; }
 
 /* Whether two touch the same bytes in a step of some size: apart means apart in the same order at both bounds. */
-static bool overlap(const Verify *v, PgMode mode, const Touched *a, const Touched *b) {
+static bool overlap(const Verify *v, int list, const Touched *a, const Touched *b) {
     if (a->ref->space != b->ref->space) return false;
     uint64_t lds[2];
-    bounds_of(v, mode, lds);
+    bounds_of(v, list, lds);
     bool a_first = true, b_first = true;
     for (int i = 0; i < 2; i++) {
         Range x = range_at(a->ref, a->operand.per_row, a->operand.fixed, lds[i]);
@@ -538,22 +558,22 @@ static bool overlap(const Verify *v, PgMode mode, const Touched *a, const Touche
     return !a_first && !b_first;
 }
 
-static bool check_pair(const Verify *v, PgMode mode, const PgPhase *p, const PgPhase *q) {
+static bool check_pair(const Verify *v, int list, const PgPhase *p, const PgPhase *q) {
     Touched a[PG_OPERAND_ROWS], b[PG_OPERAND_ROWS];
     int n = touched_by(v, p, a), m = touched_by(v, q, b);
     for (int i = 0; i < n; i++)
         for (int j = 0; j < m; j++)
-            if ((a[i].operand.access != PG_READ || b[j].operand.access != PG_READ) && overlap(v, mode, &a[i], &b[j]))
-                return bad_phase(v, mode, p, "its %s and %s of phase %s of the same stage overlap", a[i].operand.name,
+            if ((a[i].operand.access != PG_READ || b[j].operand.access != PG_READ) && overlap(v, list, &a[i], &b[j]))
+                return bad_phase(v, list, p, "its %s and %s of phase %s of the same stage overlap", a[i].operand.name,
                                  b[j].operand.name, q->name);
     return true;
 }
 
-static bool check_conflicts_of(const Verify *v, PgMode mode, uint32_t i) {
-    const PgPhase *p = phase_at(v, mode, i);
-    const PgStep *step = &v->program->steps[mode];
+static bool check_conflicts_of(const Verify *v, int list, uint32_t i) {
+    const PgPhase *p = phase_at(v, list, i);
+    const PgStep *step = &v->program->steps[list];
     for (uint32_t j = i + 1; j < step->n_phases && step->phases[j].stage == p->stage; j++)
-        if (!check_pair(v, mode, p, &step->phases[j])) return false;
+        if (!check_pair(v, list, p, &step->phases[j])) return false;
     return true;
 }
 
@@ -564,23 +584,25 @@ static bool same_ref(const PgRef *a, const PgRef *b) {
 }
 
 /* Rope tables stand there before the first stage. */
-static bool is_rope_table(const Verify *v, PgMode mode, const PgRef *ref) {
+static bool is_rope_table(const Verify *v, int list, const PgRef *ref) {
     for (uint32_t i = 0; i < v->program->n_ropes; i++)
-        if (same_ref(&v->program->ropes[i].table[mode], ref)) return true;
+        if (same_ref(&v->program->ropes[i].table[list], ref)) return true;
     return false;
 }
 
-/* Whether what is read is what was written, or the first part of it; for one row also another part, of linear layers in one phase. */
-static bool is_part(PgMode mode, const Touched *read, const Touched *write) {
-    uint64_t skipped = read->ref->fixed - write->ref->fixed;
-    bool begins = same_ref(read->ref, write->ref) || (mode == PG_ROW && read->ref->fixed > write->ref->fixed);
-    return begins && read->operand.per_row + (mode == PG_ROW ? skipped : 0) <= write->operand.per_row &&
-           read->operand.fixed <= write->operand.fixed;
+/* Whether what is read is what was written, or the first part of it; for one row or few also another part, of linear layers in one phase. */
+static bool is_part(int list, const Touched *read, const Touched *write) {
+    uint64_t skipped = list == PG_ROW   ? read->ref->fixed - write->ref->fixed
+                       : list == PG_FEW ? read->ref->per_row - write->ref->per_row
+                                        : 0;
+    bool begins = same_ref(read->ref, write->ref) || (list == PG_ROW && read->ref->fixed > write->ref->fixed) ||
+                  (list == PG_FEW && read->ref->fixed == write->ref->fixed && read->ref->per_row > write->ref->per_row);
+    return begins && read->operand.per_row + skipped <= write->operand.per_row && read->operand.fixed <= write->operand.fixed;
 }
 
 /* The last write of an earlier stage into what phase i reads must be all of it. */
-static bool check_source(const Verify *v, PgMode mode, uint32_t i, const Touched *read) {
-    const PgStep *step = &v->program->steps[mode];
+static bool check_source(const Verify *v, int list, uint32_t i, const Touched *read) {
+    const PgStep *step = &v->program->steps[list];
     const PgPhase *p = &step->phases[i];
     for (uint32_t j = i; j-- > 0;) {
         if (step->phases[j].stage == p->stage) continue;
@@ -588,21 +610,21 @@ static bool check_source(const Verify *v, PgMode mode, uint32_t i, const Touched
         int n = touched_by(v, &step->phases[j], writes);
         for (int w = 0; w < n; w++) {
             const Touched *write = &writes[w];
-            if (write->operand.access == PG_READ || !overlap(v, mode, read, write)) continue;
-            if (is_part(mode, read, write) && read->operand.form == write->operand.form) return true;
-            return bad_phase(v, mode, p, "it reads %s where phase %s wrote something else", read->operand.name,
+            if (write->operand.access == PG_READ || !overlap(v, list, read, write)) continue;
+            if (is_part(list, read, write) && read->operand.form == write->operand.form) return true;
+            return bad_phase(v, list, p, "it reads %s where phase %s wrote something else", read->operand.name,
                              step->phases[j].name);
         }
     }
-    return is_rope_table(v, mode, read->ref) ? true
-                                             : bad_phase(v, mode, p, "it reads %s before any phase wrote it", read->operand.name);
+    return is_rope_table(v, list, read->ref) ? true
+                                             : bad_phase(v, list, p, "it reads %s before any phase wrote it", read->operand.name);
 }
 
-static bool check_sources_of(const Verify *v, PgMode mode, uint32_t i) {
+static bool check_sources_of(const Verify *v, int list, uint32_t i) {
     Touched touched[PG_OPERAND_ROWS];
-    int n = touched_by(v, phase_at(v, mode, i), touched);
+    int n = touched_by(v, phase_at(v, list, i), touched);
     for (int t = 0; t < n; t++)
-        if (touched[t].ref->space == PG_ARENA && touched[t].operand.access != PG_WRITE && !check_source(v, mode, i, &touched[t]))
+        if (touched[t].ref->space == PG_ARENA && touched[t].operand.access != PG_WRITE && !check_source(v, list, i, &touched[t]))
             return false;
     return true;
 }

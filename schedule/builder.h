@@ -1,7 +1,7 @@
 /* The program in the making: what phases.c writes, stages.c orders, plan.c places and program.c turns into constant data.
  *
- * Phases name the values they touch by buffer; offsets come last, when live ranges are known. One ScBuilder serves both modes
- * in turn; kernels, weights and states are common to both. */
+ * Phases name the values they touch by buffer; offsets come last, when live ranges are known. One ScBuilder serves all lists
+ * in turn; kernels, weights and states are common to them. */
 #ifndef MOSSC_SCHEDULE_BUILDER_H
 #define MOSSC_SCHEDULE_BUILDER_H
 
@@ -21,7 +21,7 @@ typedef struct ScBuffer {
 typedef struct ScOperand {
     PgSpace space;
     int32_t buffer;  /* PG_ARENA */
-    uint64_t offset; /* PG_WEIGHTS, PG_STATE; PG_ARENA: bytes into the buffer, in PG_ROW */
+    uint64_t offset, per_row; /* PG_WEIGHTS, PG_STATE; PG_ARENA: bytes into the buffer, offset + per_row · LD */
 } ScOperand;
 
 enum { SC_MAX_TOUCHED = 20, SC_MOST_JOINED = 4 /* linear layers of one phase, and states of one */ };
@@ -40,8 +40,14 @@ typedef struct ScWeight {
     double active; /* fraction of it that one decoded token reads */
 } ScWeight;
 
-/* A norm or convolution that others compute in a one-row step; a norm that makes only the rows whose logits are asked for. */
-enum { SC_NO_ROW_PHASE = 1, SC_OUTPUT_ROWS = 2 };
+/* A norm or convolution that others compute in a one-row step; a norm that makes only the rows whose logits are asked for; a norm or
+ * convolution that others compute in a step of few rows. */
+enum { SC_NO_ROW_PHASE = 1, SC_OUTPUT_ROWS = 2, SC_NO_FEW_PHASE = 4 };
+
+/* Buffers of PG_FEW in place of a norm's result: x times the norm's weight, and x's sums of squares. */
+typedef struct ScLeft {
+    int32_t scaled, squares;
+} ScLeft;
 
 typedef struct ScBuilder {
     const IrGraph *g;
@@ -51,9 +57,12 @@ typedef struct ScBuilder {
     ScLayout *layouts;      /* [values] */
     uint8_t *fused;         /* [values] SC_…: what regions say about results of others */
     PgMode mode;
+    bool few;               /* the list at hand is PG_FEW; mode is PG_BLOCK then */
     int32_t *buffer_of;     /* [values], -1 none; of the mode */
-    uint64_t *buffer_start; /* [values] where it begins in its buffer, in PG_ROW */
+    ScBytes *buffer_start;  /* [values] where it begins in its buffer */
     uint32_t *hidden;       /* [values] PgPhase.hidden of whatever writes it */
+    IrValueId *norm_behind; /* [values] PG_FEW: the norm that whoever makes the value prepares; IR_NONE */
+    ScLeft *left;           /* [values] of norms that are prepared so */
     bool *joined;           /* [regions] whose linear layer another one's phase makes; of the mode */
     int32_t *groups_of;     /* [values] of expert indices: buffer of the group table, -1 none (PG_BLOCK) */
     int32_t *rounded_of[2]; /* [bf16][values] buffer of the value's rows rounded to 8 bits, or to bf16; -1 none (PG_BLOCK) */
@@ -93,6 +102,12 @@ bool sc_collect_states(ScBuilder *b, SuDiags *diags); /* false: too large */
 const ScWeight *sc_packed(ScBuilder *b, IrValueId value, PgPack pack, double active);
 /* The same with the pack, planes, O and K of `shape`. */
 const ScWeight *sc_packed_as(ScBuilder *b, IrValueId value, const PgWeight *shape, double active);
+
+/* Whether, in the list at hand, others compute the value. */
+static inline bool sc_is_folded(const ScBuilder *b, IrValueId value) {
+    int flag = b->mode == PG_ROW ? SC_NO_ROW_PHASE : b->few ? SC_NO_FEW_PHASE : 0;
+    return value != IR_NONE && (b->fused[value] & flag) != 0;
+}
 
 /* phases.c: all phases of b->mode, in graph order. */
 void sc_make_phases(ScBuilder *b);

@@ -2,6 +2,7 @@
  * the kernel description here; nothing later matches patterns. Regions of more than one kind of work (linear layer, scan, attention) are
  * in phases_linear.c and phases_fused.c, single operations here. */
 #include "schedule/phases.h"
+#include "schedule/few.h"
 
 #include <string.h>
 
@@ -43,7 +44,8 @@ void sc_read(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
     if (b->buffer_of[value] < 0)
         SU_BUG("phase %s reads %%%s, which no phase writes", sc_phase(b, p)->pg.name, b->g->values[value].name);
     sc_read_buffer(b, p, slot, b->buffer_of[value]);
-    sc_phase(b, p)->operands[slot].offset = b->buffer_start[value];
+    sc_phase(b, p)->operands[slot].offset = b->buffer_start[value].fixed;
+    sc_phase(b, p)->operands[slot].per_row = b->buffer_start[value].per_row;
 }
 
 int32_t sc_write_buffer(ScBuilder *b, ScPhaseId p, int slot, ScBytes bytes, const char *name) {
@@ -63,8 +65,9 @@ void sc_write(ScBuilder *b, ScPhaseId p, int slot, IrValueId value) {
 void sc_write_parts(ScBuilder *b, ScPhaseId p, int slot, const IrValueId *values, int n) {
     ScBytes bytes = {0};
     for (int i = 0; i < n; i++) {
-        b->buffer_start[values[i]] = bytes.fixed;
-        bytes.fixed += sc_buffer_bytes(&b->layouts[values[i]], PG_ROW).fixed;
+        ScBytes part = sc_buffer_bytes(&b->layouts[values[i]], b->mode);
+        b->buffer_start[values[i]] = bytes;
+        bytes = (ScBytes){bytes.per_row + part.per_row, bytes.fixed + part.fixed};
     }
     int32_t buffer = sc_write_buffer(b, p, slot, bytes, b->g->values[values[0]].name);
     for (int i = 0; i < n; i++) b->buffer_of[values[i]] = buffer;
@@ -155,6 +158,7 @@ void sc_phase_embed(ScBuilder *b, const IrNode *node) {
     sc_read_weight(b, p, PG_EMBED_W, w, PG_PANELS, 1.0 / (double)type->dim[0]);
     sc_tile_rows(b, p, &b->layouts[node->results[0]]);
     sc_write(b, p, PG_EMBED_Y, node->results[0]);
+    sc_leave_norm(b, p, node->results[0], (const int[]){PG_EMBED_NORM_W, PG_EMBED_SQUARES, PG_EMBED_SCALED});
 }
 
 /* Runs have panels of their own, so that each begins at a lane 0. */

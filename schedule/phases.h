@@ -18,7 +18,7 @@ void sc_read_weight_as(ScBuilder *b, ScPhaseId p, int slot, IrValueId value, con
 void sc_use_state(ScBuilder *b, ScPhaseId p, int slot, IrValueId value);
 void sc_touch_state(ScBuilder *b, ScPhaseId p, IrValueId value); /* that lies behind an operand's */
 void sc_write(ScBuilder *b, ScPhaseId p, int slot, IrValueId value);
-void sc_write_parts(ScBuilder *b, ScPhaseId p, int slot, const IrValueId *values, int n); /* PG_ROW: one behind the other */
+void sc_write_parts(ScBuilder *b, ScPhaseId p, int slot, const IrValueId *values, int n); /* rows, one behind the other */
 int32_t sc_new_buffer(ScBuilder *b, ScBytes bytes, const char *name); /* without a writer */
 int32_t sc_write_buffer(ScBuilder *b, ScPhaseId p, int slot, ScBytes bytes, const char *name);
 

@@ -25,7 +25,7 @@ static const char *part_name(ScBuilder *b, const IrRegion *region, const IrNode 
 
 void sc_phase_route(ScBuilder *b, const IrRegion *region) {
     const IrNode *select = sc_role_node(b, region, IR_ROLE_experts), *gates = sc_role_node(b, region, IR_ROLE_gates);
-    const IrNode *norm = b->mode == PG_ROW ? sc_role_node(b, region, IR_ROLE_norm) : NULL;
+    const IrNode *norm = sc_is_folded(b, sc_role(region, IR_ROLE_norm)) ? sc_role_node(b, region, IR_ROLE_norm) : NULL;
     const IrType *w = &b->g->values[sc_role(region, IR_ROLE_w)].type;
     ScPhaseId p = sc_new_phase(b, PG_ROUTE, select, part_name(b, region, select, IR_ROLE_w, "router"));
     PgKernel *k = &sc_phase(b, p)->kernel;

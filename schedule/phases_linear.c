@@ -1,16 +1,17 @@
 /* Phases of linear regions: a linear layer with what grew around it, and the sum over experts behind it. */
+#include "schedule/few.h"
 #include "schedule/phases.h"
 
 /* A linear region's roles, with what its nodes say. */
 typedef struct LinearParts {
-    const IrNode *linear, *sum, *norm; /* NULL where absent; norm: made again here, in a one-row step */
+    const IrNode *linear, *sum, *norm; /* NULL where absent; norm: computed here, with one row or few */
     IrValueId x, w, w2, bias, bias2, gates, y;
     PgActivation act;
     bool dual;
     double out_scale, scale; /* in front of the residual, and behind all; 1 without scaling */
     IrValueId adds[2];
     int n_adds;
-    const IrRegion *conv; /* of a convolution computed here, in a one-row step; or NULL */
+    const IrRegion *conv; /* of a convolution computed here, with one row or few; or NULL */
 } LinearParts;
 
 static LinearParts find_parts(const ScBuilder *b, const IrRegion *region) {
@@ -33,9 +34,8 @@ static LinearParts find_parts(const ScBuilder *b, const IrRegion *region) {
     };
     if (sc_role(region, IR_ROLE_addend) != IR_NONE) m.adds[m.n_adds++] = sc_role(region, IR_ROLE_addend);
     if (sc_role(region, IR_ROLE_residual) != IR_NONE) m.adds[m.n_adds++] = sc_role(region, IR_ROLE_residual);
-    if (b->mode != PG_ROW) return m;
-    m.norm = sc_role_node(b, region, IR_ROLE_norm);
-    if (conv != NULL) m.conv = &b->g->regions[conv->region];
+    if (sc_is_folded(b, sc_role(region, IR_ROLE_norm))) m.norm = sc_role_node(b, region, IR_ROLE_norm);
+    if (conv != NULL && sc_is_folded(b, sc_role(region, IR_ROLE_conv))) m.conv = &b->g->regions[conv->region];
     return m;
 }
 
@@ -96,8 +96,12 @@ static void fill_linear(ScBuilder *b, ScPhaseId p, const LinearParts *m) {
     k->y_layout = y_layout->planes;
     sc_set_experts(k, x_layout);
     sc_set_experts(k, y_layout);
-    if (m->norm != NULL) sc_set_norm(b, p, m->norm, PG_LINEAR_NORM_W, PG_LINEAR_NORM_B);
-    read_input(b, p, m);
+    if (m->norm != NULL && b->few) {
+        sc_take_factor(b, p, m->norm);
+    } else {
+        if (m->norm != NULL) sc_set_norm(b, p, m->norm, PG_LINEAR_NORM_W, PG_LINEAR_NORM_B);
+        read_input(b, p, m);
+    }
     sc_read_weight(b, p, PG_LINEAR_W, m->w, PG_PANELS, active);
     sc_read_weight(b, p, PG_LINEAR_W2, m->w2, PG_PANELS, active);
     sc_read_weight(b, p, PG_LINEAR_BIAS, m->bias, PG_VECTOR, active);
@@ -161,6 +165,7 @@ static void combine_phase(ScBuilder *b, const LinearParts *m, int32_t parts) {
     fill_tail(b, p, m, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL);
     sc_tile_rows(b, p, &b->layouts[m->y]);
     sc_write(b, p, PG_COMBINE_Y, m->y);
+    sc_leave_norm(b, p, m->y, (const int[]){PG_COMBINE_NORM_W, PG_COMBINE_SQUARES, PG_COMBINE_SCALED});
 }
 
 static void fill_conv(ScBuilder *b, ScPhaseId p, const IrRegion *conv) {
@@ -195,6 +200,7 @@ static void lone_phase(ScBuilder *b, const LinearParts *m) {
     if (head) return;
     if (!apart) {
         sc_write(b, p, PG_LINEAR_Y, result_of(m));
+        sc_leave_norm(b, p, result_of(m), (const int[]){PG_LINEAR_NORM_W, PG_LINEAR_SQUARES, PG_LINEAR_SCALED});
         return;
     }
     int32_t parts = sc_write_buffer(b, p, PG_LINEAR_Y, sc_buffer_bytes(y, b->mode), what);
@@ -203,9 +209,10 @@ static void lone_phase(ScBuilder *b, const LinearParts *m) {
 
 /* ---------------------------------------------------------------------------------------------- layers of one input */
 
-/* Linear layers of the same input which a one-row step makes in one phase: their weights, biases, taps and histories lie one behind
- * the other, so that to the kernel they are one layer, and each result is a part of its output. Nothing but the place of what it
- * reads differs between them, so a kernel knows nothing of it. */
+/* Linear layers of the same input which a step of one row or few makes in one phase: their weights, biases, taps and histories lie one
+ * behind the other, so that to the kernel they are one layer, and each result is a part of its output. Nothing but the place of what it
+ * reads differs between them, so a kernel knows nothing of it. With few rows those that nothing happens to join those with a
+ * convolution: as W2 of their phase (PgKernel.first_O). */
 typedef struct Joint {
     LinearParts of[SC_MOST_JOINED];
     int n;
@@ -215,6 +222,7 @@ static bool has(IrValueId value) { return value != IR_NONE; }
 
 /* Whether nothing but a bias and a convolution with its activation happens to the layer's sums. */
 static bool is_plain(const ScBuilder *b, const LinearParts *m) {
+    if (b->few && b->norm_behind[m->y] != IR_NONE) return false; /* it leaves more than its result */
     return m->linear->op == IR_OP_linear && m->sum == NULL && !m->dual && m->n_adds == 0 && m->out_scale == 1.0 &&
            m->scale == 1.0 && m->y != b->g->logits;
 }
@@ -242,7 +250,7 @@ static int64_t outputs(const ScBuilder *b, const LinearParts *m) { return ir_dim
 static Joint find_alike(const ScBuilder *b, const LinearParts *first) {
     Joint j = {.of = {*first}, .n = 1};
     const IrNode *end = &b->g->nodes[b->g->n_nodes];
-    if (b->mode != PG_ROW || b->options->off[PS_SCHEDULE] || !is_plain(b, first)) return j;
+    if ((b->mode != PG_ROW && !b->few) || b->options->off[PS_SCHEDULE] || !is_plain(b, first)) return j;
     for (const IrNode *node = first->linear + 1; node < end && node->block == first->linear->block; node++) {
         if (node->op != IR_OP_linear || node->region == IR_NONE || outputs(b, &j.of[j.n - 1]) % PG_LANES != 0) continue;
         LinearParts other = find_parts(b, &b->g->regions[node->region]);
@@ -300,6 +308,45 @@ static void keep_those_in_line(ScBuilder *b, Joint *j) {
     if (conv != NULL) limit(j, states_in_line(b, history, j, taps_of(b, conv) - 1));
 }
 
+static Joint find_joint(ScBuilder *b, const LinearParts *first) {
+    Joint j = find_alike(b, first);
+    if (j.n > 1) keep_those_in_line(b, &j);
+    return j;
+}
+
+static bool has_outputs_of_panels(const ScBuilder *b, const Joint *j) {
+    for (int i = 0; i < j->n; i++)
+        if (outputs(b, &j->of[i]) % PG_LANES != 0) return false;
+    return true;
+}
+
+/* Whether one has a convolution, nothing happens to the other, and all else is the same. */
+static bool are_companions(const ScBuilder *b, const LinearParts *one, const LinearParts *other) {
+    const LinearParts *plain = one->conv != NULL ? other : one;
+    LinearParts like = *one;
+    like.conv = other->conv;
+    like.act = other->act;
+    return (one->conv == NULL) != (other->conv == NULL) && plain->act == PG_NO_ACT && !has(one->bias) && is_alike(b, &like, other);
+}
+
+/* With few rows: the layers of `first`'s block that are to those of `j` as nothing is to a convolution. n is 0 where there are none. */
+static Joint find_companions(ScBuilder *b, const Joint *j) {
+    const LinearParts *first = &j->of[0];
+    const IrNode *end = &b->g->nodes[b->g->n_nodes];
+    Joint none = {.n = 0};
+    if (!b->few || b->options->off[PS_SCHEDULE] || !is_plain(b, first)) return none;
+    for (const IrNode *node = first->linear + 1; node < end && node->block == first->linear->block; node++) {
+        if (node->op != IR_OP_linear || node->region == IR_NONE || b->joined[node->region]) continue;
+        LinearParts other = find_parts(b, &b->g->regions[node->region]);
+        if (other.linear != node || !is_plain(b, &other) || !are_companions(b, first, &other)) continue;
+        Joint found = find_joint(b, &other);
+        if (!has_outputs_of_panels(b, first->conv != NULL ? j : &found)) return none;
+        limit(&found, SC_MOST_JOINED - j->n);
+        return found;
+    }
+    return none;
+}
+
 /* "in_proj+bc_proj" */
 static const char *joint_name(ScBuilder *b, const Joint *j) {
     char what[96];
@@ -311,32 +358,45 @@ static const char *joint_name(ScBuilder *b, const Joint *j) {
     return sc_phase_name(b, j->of[0].linear, name);
 }
 
-static void joint_phase(ScBuilder *b, const Joint *j) {
+static int64_t all_outputs(const ScBuilder *b, const Joint *j) {
+    int64_t n = 0;
+    for (int i = 0; i < j->n; i++) n += outputs(b, &j->of[i]);
+    return n;
+}
+
+/* Layers of W, and of W2 (none: n is 0). */
+static void joint_phase(ScBuilder *b, const Joint *j, const Joint *second) {
     const LinearParts *first = &j->of[0];
-    ScPhaseId p = sc_new_phase(b, PG_LINEAR, first->linear, joint_name(b, j));
+    Joint all = *j;
+    for (int i = 0; i < second->n; i++) all.of[all.n++] = second->of[i];
+    prepare_rounded(b, first);
+    ScPhaseId p = sc_new_phase(b, PG_LINEAR, first->linear, joint_name(b, &all));
     fill_linear(b, p, first);
     add_own_steps(b, p, first);
     if (first->conv != NULL) fill_conv(b, p, first->conv);
+    sc_phase(b, p)->kernel.O = all_outputs(b, &all);
+    if (second->n > 0) {
+        sc_phase(b, p)->kernel.first_O = all_outputs(b, j);
+        sc_read_weight(b, p, PG_LINEAR_W2, second->of[0].w, PG_PANELS, 1.0);
+    }
     IrValueId results[SC_MOST_JOINED];
-    for (int i = 0; i < j->n; i++) {
-        const LinearParts *m = &j->of[i];
+    for (int i = 0; i < all.n; i++) {
+        const LinearParts *m = &all.of[i];
         results[i] = result_of(m);
         b->joined[m->linear->region] = true;
-        if (i == 0) continue;
-        sc_phase(b, p)->kernel.O += outputs(b, m);
-        if (m->conv != NULL) sc_touch_state(b, p, sc_role(m->conv, IR_ROLE_history));
+        if (i > 0 && m->conv != NULL) sc_touch_state(b, p, sc_role(m->conv, IR_ROLE_history));
     }
     linear_tiles(b, p, &b->layouts[first->linear->results[0]]);
-    sc_write_parts(b, p, PG_LINEAR_Y, results, j->n);
+    sc_write_parts(b, p, PG_LINEAR_Y, results, all.n);
 }
 
 void sc_phase_linear(ScBuilder *b, const IrRegion *region) {
     if (b->joined[region - b->g->regions]) return;
     LinearParts m = find_parts(b, region);
-    Joint j = find_alike(b, &m);
-    if (j.n > 1) keep_those_in_line(b, &j);
-    if (j.n > 1)
-        joint_phase(b, &j);
+    Joint j = find_joint(b, &m), companions = find_companions(b, &j);
+    bool turned = companions.n > 0 && m.conv == NULL; /* those with the convolution come first */
+    if (j.n + companions.n > 1)
+        joint_phase(b, turned ? &companions : &j, turned ? &j : &companions);
     else
         lone_phase(b, &m);
 }

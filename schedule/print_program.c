@@ -29,6 +29,7 @@ static void print_features(const PgKernel *k, FILE *out) {
     };
     SU_TABLE_FULL(scans, PG_SCAN_PARAMS + 1);
     if (k->norm != PG_NO_NORM) fprintf(out, " %s-norm", k->norm == PG_RMS ? "rms" : "layer");
+    if (k->norm_behind) fprintf(out, " norm-behind");
     if (k->rounds) fprintf(out, " rounds");
     if (k->bf16_x) fprintf(out, " bf16-inputs");
     if (k->kind == PG_LINEAR && k->select != PG_SINGLE) fprintf(out, " %s", selects[k->select]);
@@ -64,10 +65,11 @@ static void print_phase(const PgProgram *program, const PgPhase *p, FILE *out) {
     fputc('\n', out);
 }
 
-static void print_step(const PgProgram *program, PgMode mode, FILE *out) {
-    const PgStep *step = &program->steps[mode];
-    fprintf(out, "%s: %u phases in %u stages, arena %" PRIu64 "*LD+%" PRIu64 " bytes\n",
-            mode == PG_ROW ? "one row" : "rows in blocks", step->n_phases, step->n_stages, step->arena_per_row, step->arena_fixed);
+static void print_step(const PgProgram *program, int list, FILE *out) {
+    static const char *const names[] = {[PG_ROW] = "one row", [PG_BLOCK] = "rows in blocks", [PG_FEW] = "few rows"};
+    const PgStep *step = &program->steps[list];
+    fprintf(out, "%s: %u phases in %u stages, arena %" PRIu64 "*LD+%" PRIu64 " bytes\n", names[list], step->n_phases,
+            step->n_stages, step->arena_per_row, step->arena_fixed);
     for (uint32_t i = 0; i < step->n_phases; i++) {
         if (i == 0 || step->phases[i].stage != step->phases[i - 1].stage) fprintf(out, "  stage %u\n", step->phases[i].stage);
         print_phase(program, &step->phases[i], out);
@@ -89,4 +91,5 @@ void sc_print_program(const PgProgram *program, FILE *out) {
     }
     print_step(program, PG_ROW, out);
     print_step(program, PG_BLOCK, out);
+    if (program->steps[PG_FEW].n_phases > 0) print_step(program, PG_FEW, out);
 }

@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "ir/program_verify.h"
-#include "schedule/builder.h"
+#include "schedule/few.h"
 #include "support/clock.h"
 #include "support/size.h"
 
@@ -23,6 +23,7 @@ static PgRef buffer_ref(const ScBuilder *b, int32_t buffer) {
 static PgRef operand_ref(const ScBuilder *b, const ScOperand *operand) {
     if (operand->space != PG_ARENA) return (PgRef){operand->space, 0, operand->offset};
     PgRef ref = buffer_ref(b, operand->buffer);
+    ref.per_row += operand->per_row;
     ref.fixed += operand->offset;
     return ref;
 }
@@ -40,8 +41,9 @@ static void finish_phases(ScBuilder *b, PgStep *step) {
     step->n_stages = b->n_phases > 0 ? phases[b->n_phases - 1].stage + 1 : 0;
 }
 
-static void reset_mode(ScBuilder *b, PgMode mode) {
-    b->mode = mode;
+static void reset_mode(ScBuilder *b, int list) {
+    b->mode = pg_mode_of(list);
+    b->few = list == PG_FEW;
     b->buffers = NULL;
     b->phases = NULL;
     b->n_buffers = b->buffers_capacity = b->n_phases = b->phases_capacity = 0;
@@ -55,8 +57,8 @@ static void add_seconds(const ScBuilder *b, PsPass pass, double seconds) {
     if (b->options->seconds != NULL) b->options->seconds[pass] += seconds;
 }
 
-static void build_mode(ScBuilder *b, PgMode mode, PgStep *step) {
-    reset_mode(b, mode);
+static void build_list(ScBuilder *b, int list, PgStep *step) {
+    reset_mode(b, list);
     double start = su_seconds();
     sc_make_phases(b);
     sc_assign_stages(b);
@@ -64,11 +66,11 @@ static void build_mode(ScBuilder *b, PgMode mode, PgStep *step) {
     ScBytes arena = sc_plan(b);
     add_seconds(b, PS_SCHEDULE, scheduled - start);
     add_seconds(b, PS_PLAN, su_seconds() - scheduled);
-    if (b->options->live) b->options->live[mode] = sc_live(b);
+    if (b->options->live && list < PG_MODES) b->options->live[list] = sc_live(b);
     step->arena_per_row = arena.per_row;
     step->arena_fixed = arena.fixed;
     finish_phases(b, step);
-    for (size_t i = 0; i < b->n_ropes; i++) b->ropes[i].table[mode] = buffer_ref(b, b->rope_buffers[i]);
+    for (size_t i = 0; i < b->n_ropes; i++) b->ropes[i].table[list] = buffer_ref(b, b->rope_buffers[i]);
 }
 
 static void finish_weights(ScBuilder *b, PgProgram *program) {
@@ -128,10 +130,11 @@ static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options,
     b.layouts = sc_layouts(graph, &b.scratch);
     b.fused = SU_NEW_ARRAY(&b.scratch, uint8_t, graph->n_values);
     collect_fused(&b);
+    if (options->few) sc_join_few(&b);
     b.hidden = SU_NEW_ARRAY(&b.scratch, uint32_t, graph->n_values);
     collect_hidden(&b);
     b.buffer_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
-    b.buffer_start = SU_NEW_ARRAY(&b.scratch, uint64_t, graph->n_values);
+    b.buffer_start = SU_NEW_ARRAY(&b.scratch, ScBytes, graph->n_values);
     b.joined = SU_NEW_ARRAY(&b.scratch, bool, graph->n_regions);
     b.groups_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
     for (int i = 0; i < 2; i++) b.rounded_of[i] = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
@@ -146,8 +149,8 @@ static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options,
     *program =
         (PgProgram){.name = su_strdup(arena, graph->name), .vocab_size = ir_vocab_size(graph), .d_model = ir_model_width(graph)};
     memcpy(program->spec_hash, graph->spec_hash, sizeof program->spec_hash);
-    build_mode(&b, PG_ROW, &program->steps[PG_ROW]);
-    build_mode(&b, PG_BLOCK, &program->steps[PG_BLOCK]);
+    for (int list = 0; list < PG_LISTS; list++)
+        if (list != PG_FEW || options->few) build_list(&b, list, &program->steps[list]);
     finish_weights(&b, program);
     program->max_positions = graph->max_positions;
     program->max_rows = largest_step(&b, &program->steps[PG_BLOCK]);

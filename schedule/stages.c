@@ -8,15 +8,12 @@
 
 /* ---------------------------------------------------------------------------------------------- the walk */
 
-/* In a one-row step others compute it. */
-static bool is_folded(const ScBuilder *b, IrValueId value) { return b->mode == PG_ROW && (b->fused[value] & SC_NO_ROW_PHASE); }
-
 static void region_phase(ScBuilder *b, const IrRegion *region) {
     switch (region->kind) {
     case IR_REGION_LINEAR: sc_phase_linear(b, region); return;
     case IR_REGION_ROUTER: sc_phase_route(b, region); return;
     case IR_REGION_CONV:
-        if (!is_folded(b, region->roles.of[IR_ROLE_y])) sc_phase_conv(b, region);
+        if (!sc_is_folded(b, region->roles.of[IR_ROLE_y])) sc_phase_conv(b, region);
         return;
     case IR_REGION_SCAN: sc_phase_scan(b, region); return;
     case IR_REGION_ATTENTION: sc_phase_attention(b, region); return;
@@ -33,7 +30,7 @@ static void node_phase(ScBuilder *b, size_t n) {
     case IR_OP_embed: sc_phase_embed(b, node); return;
     case IR_OP_rms_norm:
     case IR_OP_layer_norm:
-        if (!is_folded(b, node->results[0])) sc_phase_norm(b, node);
+        if (!sc_is_folded(b, node->results[0])) sc_phase_norm(b, node);
         return;
     case IR_OP_expert_sum:
     case IR_OP_expert_sum_routed:

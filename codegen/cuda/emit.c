@@ -69,7 +69,8 @@ void cg_cuda_groups(CgCuda *c, int operand) {
 
 uint32_t cg_cuda_few_bytes(const CgCudaTarget *target) {
     enum { LARGE = 128 * 1024, SMALL = 64 * 1024 };
-    return CG_CUDA_HELD + LARGE <= target->shared ? LARGE : SMALL;
+    uint32_t squares = (uint32_t)target->threads * sizeof(float); /* of a norm: gemm.c */
+    return CG_CUDA_HELD + LARGE + squares <= target->shared ? LARGE : SMALL;
 }
 
 void cg_cuda_words(CgCuda *c) {
@@ -79,17 +80,34 @@ void cg_cuda_words(CgCuda *c) {
 static const char *words_type(const CgCuda *c) { return cg_cuda_type(c->words_of); }
 
 void cg_cuda_put(CgCuda *c, const char *base, const char *stride, const char *at, const char *row, const char *i, const char *v) {
-    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "y[%s%s%s] = %s;\n", base, base[0] != '\0' ? " + " : "", at, v);
+    cg_cuda_put_to(c, "y", base, stride, at, row, i, v);
+}
+
+void cg_cuda_put_to(CgCuda *c, const char *y, const char *base, const char *stride, const char *at, const char *row, const char *i,
+                    const char *v) {
+    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "%s[%s%s%s] = %s;\n", y, base, base[0] != '\0' ? " + " : "", at, v);
     if (c->y_words == CG_NO_WORDS) return;
+    if (c->words_panels > 0) SU_BUG("words of the first panels, by number");
     cg_cu(c, "put_number<%s, %s>(words%s%s, %s, %s, %s, %s);\n", words_type(c), cg_cuda_truth(c->target->fast),
           base[0] != '\0' ? " + " : "", base, stride, row, i, v);
 }
 
 void cg_cuda_put_quad(CgCuda *c, const char *base, const char *stride, const char *at, const char *row, const char *panel,
                       const char *v) {
+    cg_cuda_put_quad_to(c, "y", base, stride, at, row, panel, v);
+}
+
+void cg_cuda_norm_behind(CgCuda *c, int norm_w, int squares, int scaled) {
+    cg_cu(c, "const float *norm_w = floats(step, phase, %d);\nfloat *squares = floats(step, phase, %d);\n", norm_w, squares);
+    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "float *scaled = floats(step, phase, %d);\n", scaled);
+}
+
+void cg_cuda_put_quad_to(CgCuda *c, const char *y, const char *base, const char *stride, const char *at, const char *row,
+                         const char *panel, const char *v) {
     const char *plus = base[0] != '\0' ? " + " : "";
-    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "*quad(y%s%s + %s) = %s;\n", plus, base, at, v);
+    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "*quad(%s%s%s + %s) = %s;\n", y, plus, base, at, v);
     if (c->y_words == CG_NO_WORDS) return;
+    if (c->words_panels > 0) cg_cu(c, "if (%s < %llu) ", panel, (unsigned long long)c->words_panels);
     cg_cu(c, "put_quad<%s, %s>(words%s%s, %s, %s, %s, q, %s);\n", words_type(c), cg_cuda_truth(c->target->fast), plus, base, stride,
           row, panel, v);
 }

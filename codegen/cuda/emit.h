@@ -16,7 +16,7 @@
 
 #include "codegen/cuda/words.h"
 
-enum { CG_CUDA_HELD = 1024 /* bytes of shared memory in front of what kernels use: prelude.cuh, Held */ };
+enum { CG_CUDA_HELD = 1152 /* bytes of shared memory in front of what kernels use: prelude.cuh, Held */ };
 
 /* Bytes of shared memory of a linear layer in rows_step, for x and then the sums: at least the sums of 16 panels and 64 rows. */
 uint32_t cg_cuda_few_bytes(const CgCudaTarget *target);
@@ -32,6 +32,7 @@ typedef struct CgCuda {
     bool whole_k;    /* a linear layer whose k blocks may not share */
     bool x_words;    /* a linear layer whose x are words (words.h) */
     CgWords y_words; /* how Y is written: by cg_cuda_put */
+    uint64_t words_panels; /* of Y, the first ones, that words are of; 0: all. Of linear layers alone */
     IrDtype words_of; /* the weights that Y's words are multiplied with */
     /* what the emitter says; cg_cuda_tiles sets the tiles */
     int parts;           /* 1, unless the emitter says more */
@@ -67,8 +68,16 @@ void cg_cuda_words(CgCuda *c);
 /* Stores of Y, as a value, as words or both: v at y[at], element `i` of row `row`, where rows are `stride` apart and `base` (text, "" for none)
  * floats behind Y's beginning; or quad `q` of panel `panel`. All are expressions of the text. */
 void cg_cuda_put(CgCuda *c, const char *base, const char *stride, const char *at, const char *row, const char *i, const char *v);
+/* The same of a quad, where values are written at `y`, another pointer of the text. */
+void cg_cuda_put_quad_to(CgCuda *c, const char *y, const char *base, const char *stride, const char *at, const char *row,
+                         const char *panel, const char *v);
+void cg_cuda_put_to(CgCuda *c, const char *y, const char *base, const char *stride, const char *at, const char *row, const char *i,
+                    const char *v);
 void cg_cuda_put_quad(CgCuda *c, const char *base, const char *stride, const char *at, const char *row, const char *panel,
                       const char *v);
+
+/* PgKernel.norm_behind: prints `norm_w`, `squares` and, where SCALED are values, `scaled`; Y's words are SCALED's. */
+void cg_cuda_norm_behind(CgCuda *c, int norm_w, int squares, int scaled);
 
 const char *cg_cuda_type(IrDtype dtype); /* "BF16": of weights, product.cuh */
 const char *cg_cuda_stride(PgLayout layout); /* "ld" or "ldp" */

@@ -78,6 +78,11 @@ static void shape_few(Tiles *t) {
     }
     t->slots_of_tile = 2 * (uint64_t)(warps / t->split);
     t->groups = (t->slots + t->slots_of_tile - 1) / t->slots_of_tile;
+    if (t->k->first_O > 0) { /* no tile has slots of both */
+        uint64_t first = pg_panels(t->k->first_O);
+        t->first_groups = (first + t->slots_of_tile - 1) / t->slots_of_tile;
+        t->groups = t->first_groups + (t->slots - first + t->slots_of_tile - 1) / t->slots_of_tile;
+    }
     share_tiles(t);
 }
 
@@ -113,10 +118,22 @@ void cg_tiles_place(const CgTiles *t) {
     cg_linear_x_plane(t->m);
 }
 
+/* Of two matrices side by side: which one is the tile's, its first panel there, and how many there are. */
+static void print_side(const Tiles *t) {
+    cg_cu(t->c, "const bool second = place.group >= FIRST_GROUPS;\n"
+                "const u32 own_panel = (place.group - (second ? FIRST_GROUPS : 0)) * SIDE;\n"
+                "const u32 own_panels = second ? PANELS - FIRST_PANELS : FIRST_PANELS;\n");
+}
+
 /* The weights of the tile. */
 void cg_tiles_slots(const CgTiles *t) {
     const PgKernel *k = t->k;
     const char *expert = k->select == PG_SINGLE ? "" : " + expert * EXPERT_BYTES";
+    if (t->first_groups > 0) {
+        print_side(t);
+        cg_cu(t->c, "const u8 *own = second ? w2 : w;\nconst Slots slots = {own, own, own_panel, own_panels, false};\n");
+        return;
+    }
     cg_cu(t->c, "const Slots slots = {w%s, %s%s, place.group * SIDE, PANELS, %s};\n", expert, pg_does(k, PG_STEP_DUAL) ? "w2" : "w",
           expert, pg_does(k, PG_STEP_DUAL) ? "true" : "false");
 }
@@ -166,24 +183,78 @@ void cg_tiles_quad_place(const CgTiles *t) {
     const char *rows = rows_of_sums(t);
     cg_cu(t->c,
           "const u32 q = i %% 4, r = i / 4 %% %s, side = i / 4 / %s, in_slot = swizzled(r, q);\n"
-          "const u64 panel = place.group * SIDE + side, row = place.row + r;\n"
-          "if (panel >= PANELS) break;\n",
-          rows, rows);
+          "const u64 panel = %s + side, row = place.row + r;\n"
+          "if (%s) break;\n",
+          rows, rows, t->first_groups > 0 ? "(second ? FIRST_PANELS : 0) + own_panel" : "place.group * SIDE",
+          t->first_groups > 0 ? "own_panel + side >= own_panels" : "panel >= PANELS");
     if (t->split == 0) cg_cu(t->c, "if (r >= place.count) continue;\n");
+    if (t->split > 0 && pg_does(t->k, PG_STEP_CONV)) cg_cu(t->c, "if (row >= step->rows) continue; /* of no segment */\n");
+}
+
+/* Whether the sums are to be multiplied by a norm's factor of the row. */
+static bool takes_factor(const Tiles *t) { return t->k->norm != PG_NO_NORM; }
+
+static void print_factor(const Tiles *t, const char *row) {
+    char eps[48];
+    bool gathered = t->k->select == PG_CHOSEN && t->k->x_layout == PG_ROWS;
+    cg_cu(t->c, "const float4 factor = splat4(norm_factor(squares_of_rows, %s%s%s, K, %s));\n", gathered ? "groups.row_of[" : "",
+          row, gathered ? "]" : "", cg_cuda_float(t->k->eps, eps));
 }
 
 void cg_tiles_quad(const CgTiles *t) {
-    print_quad(t, "sum", pg_does(t->k, PG_STEP_DUAL) ? "2 * side" : "side");
-    if (pg_does(t->k, PG_STEP_DUAL)) print_quad(t, "sum2", "(2 * side + 1)");
+    bool dual = pg_does(t->k, PG_STEP_DUAL);
+    print_quad(t, "sum", dual ? "2 * side" : "side");
+    if (dual) print_quad(t, "sum2", "(2 * side + 1)");
+    if (takes_factor(t)) {
+        print_factor(t, "row");
+        cg_cu(t->c, "sum = mul4(sum, factor);\n%s", dual ? "sum2 = mul4(sum2, factor);\n" : "");
+    }
     cg_linear_value(t->m);
     cg_linear_store(t->m);
 }
 
+static void print_value_of(const Tiles *t) {
+    cg_cu(t->c, "const auto value_of = [&](u32 side, u32 r, u32 q) {\nconst u32 in_slot = swizzled(r, q);\n");
+    print_quad(t, "sum", "side");
+    if (takes_factor(t)) {
+        print_factor(t, "(place.row + r)");
+        cg_cu(t->c, "sum = mul4(sum, factor);\n");
+    }
+    if (pg_does(t->k, PG_STEP_BIAS)) cg_cu(t->c, "sum = add4(sum, quad(bias + (place.group * SIDE + side) * 16)[q]);\n");
+    cg_cu(t->c, "return sum;\n};\n");
+}
+
+/* Of segments with several rows the last values of each become its history, when no row needs the old one. */
+static void print_histories(const Tiles *t) {
+    long long past = (long long)t->k->taps - 1;
+    cg_cu(t->c,
+          "if (%sstep->n_segments != step->rows) {\n"
+          "__syncthreads();\n"
+          "for (u32 i = threadIdx.x; i < SIDE * %s * 4; i += THREADS) {\n",
+          t->first_groups > 0 ? "!second && " : "", rows_of_sums(t));
+    cg_tiles_quad_place(t);
+    cg_cu(t->c,
+          "const Segment *segment = segment_of(step, row);\n"
+          "if (segment->count == 1 || row + 1 != segment->first_row + segment->count) continue;\n"
+          "float4 *old = quad(state_floats(segment, phase, %d) + panel * %lld) + q;\n"
+          "for (u32 t = 0; t < %lld; t++) {\n"
+          "const i32 nth = (i32)(segment->count + t) - %lld; /* of the segment's rows */\n"
+          "old[4 * t] = nth < 0 ? old[4 * (nth + %lld)] : value_of(side, segment->first_row + nth - place.row, q);\n"
+          "}\n"
+          "}\n"
+          "}\n",
+          PG_LINEAR_HISTORY, past * 16, past, past, past);
+}
+
 void cg_tiles_epilogue(const CgTiles *t) {
+    bool past = pg_does(t->k, PG_STEP_CONV) && t->k->taps > 1;
+    if (t->first_groups > 0) print_side(t);
+    if (past) print_value_of(t);
     cg_cu(t->c, "for (u32 i = threadIdx.x; i < SIDE * %s * 4; i += THREADS) {\n", rows_of_sums(t));
     cg_tiles_quad_place(t);
     cg_tiles_quad(t);
     cg_cu(t->c, "}\n");
+    if (past) print_histories(t);
 }
 
 void cg_tiles_constants(const CgTiles *t) {
@@ -194,6 +265,9 @@ void cg_tiles_constants(const CgTiles *t) {
         cg_cu(t->c, ", EXPERT_BYTES = %llu", (unsigned long long)(pg_panels(t->k->O) * ir_panel_bytes(t->k->dtype, t->k->K)));
     if (t->split > 0) cg_cu(t->c, ", SPLIT = %d", t->split);
     if (t->parts > 1) cg_cu(t->c, ", PARTS = %d", t->parts);
+    if (t->first_groups > 0)
+        cg_cu(t->c, ", FIRST_GROUPS = %llu, FIRST_PANELS = %llu", (unsigned long long)t->first_groups,
+              (unsigned long long)pg_panels(t->k->first_O));
     cg_cu(t->c, " };\n");
 }
 
@@ -213,8 +287,13 @@ void cg_linear_tiles(const CgLinear *m) {
     c->two_blocks = t.split == 0 && t.tensor && !more;
     cg_tiles_constants(&t);
     cg_cuda_shared(c, "float4", "sums", stages > sums ? stages : sums);
-    cg_cuda_tiles_of(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups * (uint64_t)t.parts,
-                     m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
+    if (takes_factor(&t)) cg_cuda_shared(c, "float", "squares_of_rows", (uint64_t)c->target->threads * sizeof(float));
+    cg_cuda_count_tiles(c, (uint64_t)t.rows / PG_ROW_BLOCK, t.groups * (uint64_t)t.parts,
+                        m->k->select == PG_CHOSEN ? (uint64_t)m->k->E * t.groups : 0);
+    if (takes_factor(&t))
+        cg_cu(c, "if (first < tiles) gather_squares(squares_of_rows, floats(step, phase, %d), step->ld, K / 16, step->rows);\n",
+              PG_LINEAR_SQUARES);
+    cg_cuda_tile_loop(c);
     cg_cu(c, "Place place;\n{\n");
     cg_cuda_strides(c);
     cg_linear_sources(m);
@@ -229,6 +308,7 @@ void cg_linear_tiles(const CgLinear *m) {
               "SPLIT)) continue;\n");
     cg_cuda_strides(c);
     cg_tiles_expert(&t);
+    if (takes_factor(&t) && m->k->select == PG_CHOSEN) cg_cuda_groups(c, PG_LINEAR_GROUPS);
     cg_linear_epilogue_pointers(m);
     cg_tiles_epilogue(&t);
     cg_cuda_end_tiles(c);

@@ -21,6 +21,8 @@ void cg_linear_x_plane(const CgLinear *m) {
         cg_cu(m->c, "const float *x_plane = x + plane * (%llu * ld);\n", (unsigned long long)pg_panels(k->K) * 16);
 }
 
+static bool has_w2(const PgKernel *k) { return pg_does(k, PG_STEP_DUAL) || k->first_O > 0; }
+
 void cg_linear_sources(const CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
@@ -28,8 +30,8 @@ void cg_linear_sources(const CgLinear *m) {
           cg_linear_reads_rounded(k) ? "const u8 *x = operand(step, phase, %d);\n" : "const float *x = floats(step, phase, %d);\n",
           PG_LINEAR_X);
     cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_LINEAR_W);
-    if (pg_does(k, PG_STEP_DUAL)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
-    if (k->norm != PG_NO_NORM) cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_LINEAR_NORM_W);
+    if (has_w2(k)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
+    if (k->norm != PG_NO_NORM && k->mode == PG_ROW) cg_cu(c, "const float *norm_w = floats(step, phase, %d);\n", PG_LINEAR_NORM_W);
     if (k->norm == PG_LAYER) cg_cu(c, "const float *norm_b = floats(step, phase, %d);\n", PG_LINEAR_NORM_B);
     if (k->mode == PG_ROW && (k->select == PG_CHOSEN || pg_sum(k) == PG_WEIGHTED_SUM))
         cg_cu(c, "const i32 *expert_indices = ints(step, phase, %d);\n", PG_LINEAR_EXPERTS);
@@ -48,7 +50,7 @@ void cg_linear_epilogue_pointers(const CgLinear *m) {
         case PG_STEP_RESIDUAL: cg_cu(c, "const float *residual = floats(step, phase, %d);\n", PG_LINEAR_RESIDUAL); break;
         case PG_STEP_CONV:
             cg_cu(c, "const float *conv_w = floats(step, phase, %d);\n", PG_LINEAR_CONV_W);
-            if (k->taps > 1) cg_cu(c, "float *history = floats(step, phase, %d);\n", PG_LINEAR_HISTORY);
+            if (k->taps > 1 && k->mode == PG_ROW) cg_cu(c, "float *history = floats(step, phase, %d);\n", PG_LINEAR_HISTORY);
             break;
         case PG_STEP_CONV_BIAS: cg_cu(c, "const float *conv_b = floats(step, phase, %d);\n", PG_LINEAR_CONV_B); break;
         case PG_STEP_DUAL: /* cg_linear_sources has their pointers */
@@ -62,15 +64,49 @@ void cg_linear_epilogue_pointers(const CgLinear *m) {
         }
     }
     if (pg_does(k, PG_STEP_LOGITS)) return;
-    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_LINEAR_Y);
+    if (k->norm_behind) cg_cuda_norm_behind(c, PG_LINEAR_NORM_W, PG_LINEAR_SQUARES, PG_LINEAR_SCALED);
+    if (k->norm_behind || c->y_words != CG_WORDS_ALONE) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_LINEAR_Y);
     cg_cuda_words(c);
 }
 
 /* ---------------------------------------------------------------------------------------------- epilogue */
 
+/* PG_FEW: of a segment's rows those before are in the tile, or in the history, of which `value_of` (tiles.h) knows the former. Histories
+ * of segments that have more than this row move on when all rows are done. */
+static void print_conv_of_rows(const CgLinear *m) {
+    CgCuda *c = m->c;
+    long long past = (long long)m->k->taps - 1;
+    cg_cu(c,
+          "const float4 *taps = quad(conv_w + panel * %lld) + q;\n"
+          "float4 mixed = splat4(0);\n",
+          (past + 1) * 16);
+    if (past > 0) {
+        cg_cu(c,
+              "{\n"
+              "const Segment *segment = segment_of(step, row);\n"
+              "const u32 nth = row - segment->first_row;\n"
+              "const bool alone = segment->count == 1;\n"
+              "float4 *old = quad(state_floats(segment, phase, %d) + panel * %lld) + q;\n"
+              "#pragma unroll\n"
+              "for (u32 t = 0; t < %lld; t++) { /* the oldest first */\n"
+              "const float4 before = nth + t < %lld ? old[4 * (nth + t)] : value_of(side, r + t - %lld, q);\n"
+              "mixed = fma4(taps[4 * t], before, mixed);\n"
+              "if (alone && t > 0) old[4 * (t - 1)] = before;\n"
+              "}\n"
+              "if (alone) old[%lld] = v;\n"
+              "}\n",
+              PG_LINEAR_HISTORY, past * 16, past, past, past, (past - 1) * 4);
+    }
+    cg_cu(c, "v = fma4(taps[%lld], v, mixed);\n", past * 4);
+}
+
 static void print_conv(const CgLinear *m) {
     CgCuda *c = m->c;
     long long past = (long long)m->k->taps - 1;
+    if (m->k->mode == PG_BLOCK) {
+        print_conv_of_rows(m);
+        return;
+    }
     cg_cu(c,
           "float4 mixed = splat4(0);\n"
           "const float4 *taps = quad(conv_w + panel * %lld) + q;\n",
@@ -118,7 +154,9 @@ bool cg_linear_notes_best(const CgLinear *m) { return pg_does(m->k, PG_STEP_LOGI
 void cg_linear_value(const CgLinear *m) {
     cg_cu(m->c, "float4 v = sum;\n");
     const PgEpilogueStep *end = pg_epilogue_behind_sum(&m->k->epilogue);
+    if (m->k->first_O > 0) cg_cu(m->c, "if (!second) {\n");
     for (const PgEpilogueStep *step = m->k->epilogue.steps; step < end; step++) print_step(m, step);
+    if (m->k->first_O > 0) cg_cu(m->c, "}\n");
 }
 
 /* Whether anything is read or written where y lies. */
@@ -135,6 +173,12 @@ void cg_linear_store(const CgLinear *m) {
     if (needs_place(k, step)) cg_cu(c, "const u64 at = (panel * %s + row) * 16 + 4 * q;\n", cg_cuda_stride(k->y_layout));
     for (; step->kind != PG_NO_STEP; step++) print_step(m, step);
     if (pg_does(k, PG_STEP_LOGITS)) return;
+    if (k->norm_behind) {
+        cg_cu(c, "*quad(y + at) = v;\nput_squares<4>(squares, ld, panel, row, sum4(mul4(v, v)));\n"
+                 "v = mul4(v, quad(norm_w + panel * 16)[q]);\n");
+        cg_cuda_put_quad_to(c, "scaled", "", "ld", "at", "row", "panel", "v");
+        return;
+    }
     cg_cuda_put_quad(c, k->y_layout == PG_PLANES ? "plane * (PANELS * ld * 16)" : "", cg_cuda_stride(k->y_layout), "at", "row",
                      "panel", "v");
 }
@@ -215,6 +259,8 @@ static void print_block_tile(const CgLinear *m) {
 static void print_plain(CgLinear *m) {
     CgCuda *c = m->c;
     const PgKernel *k = m->k;
+    if (k->mode == PG_BLOCK && (k->norm != PG_NO_NORM || k->norm_behind || pg_does(k, PG_STEP_CONV)))
+        SU_BUG("eight rows at a time for what takes all rows of a step");
     m->product = cg_product(c, k->O, k->K, cg_cuda_stride(k->x_layout));
     m->product.expert = k->select != PG_SINGLE;
     m->product.dual = pg_does(k, PG_STEP_DUAL);
@@ -251,7 +297,7 @@ bool cg_cuda_linear_ahead(CgCuda *c) {
     bool of_row = cg_linear_of_row(&m);
     if (!of_row && !(c->form == CG_FEW && cg_linear_in_tiles(&m))) return false;
     cg_cu(c, "const u8 *w = operand(step, phase, %d);\n", PG_LINEAR_W);
-    if (pg_does(k, PG_STEP_DUAL)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
+    if (has_w2(k)) cg_cu(c, "const u8 *w2 = operand(step, phase, %d);\n", PG_LINEAR_W2);
     if (of_row)
         cg_linear_row_ahead(&m);
     else

@@ -111,16 +111,16 @@ struct alignas(16) Phase {
     u32 fixed, E, k;
     i32 block; /* of the spec */
     u32 tile0; /* rows_step: of the stage's tiles whose k several blocks share, the phase's first */
-    Ref operands[16];
+    Ref operands[18];
     u64 words_per_row, words_fixed; /* of the arena: where the kernel writes words */
 };
 
 /* Spaces in two bits each, the first one lowest. */
 template <Space...> struct SpaceBits {
-    enum : u32 { BITS = 0 };
+    enum : u64 { BITS = 0 };
 };
 template <Space FIRST, Space... REST> struct SpaceBits<FIRST, REST...> {
-    enum : u32 { BITS = (u32)FIRST | SpaceBits<REST...>::BITS << 2 };
+    enum : u64 { BITS = (u64)FIRST | SpaceBits<REST...>::BITS << 2 };
 };
 
 /* What a block holds of a launch in shared memory, where no barrier of the grid makes it read it again: the step, and the phase it is
@@ -173,6 +173,11 @@ INLINE float *words_of(const Step *step, const Phase *phase) {
 }
 INLINE float *state_floats(const Segment *segment, const Phase *phase, u32 slot) {
     return (float *)(segment->state + phase->operands[slot].fixed);
+}
+
+/* The segment of a row: its own, where each has one row. */
+INLINE const Segment *segment_of(const Step *step, u64 row) {
+    return step->segments + (step->n_segments == step->rows ? (i32)row : step->row_segment[row]);
 }
 
 /* Blocks of eight positions that a step has at most: every expert's run is padded. */

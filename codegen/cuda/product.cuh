@@ -781,6 +781,30 @@ INLINE float4 sum_of_parts(const float4 *sums, u32 rows, u32 slot, u32 split, u3
     return sum;
 }
 
+/* An RMS norm without a stage of its own. Who makes x leaves the sums of its squares, [panel][ld], each by LANES threads side by side that
+ * have a panel's values of a row; and x times the norm's weight, which is multiplied in place of what the norm would give. */
+template <u32 LANES> INLINE void put_squares(float *squares, u64 ld, u64 panel, u64 row, float sum) {
+    const u32 lanes = ((1u << LANES) - 1) << (threadIdx.x % 32 / LANES * LANES);
+#pragma unroll
+    for (u32 distance = LANES / 2; distance > 0; distance /= 2) sum += __shfl_xor_sync(lanes, sum, distance);
+    if (threadIdx.x % LANES == 0) squares[panel * ld + row] = sum;
+}
+/* Who multiplies adds them up first, a part by every FEW_ROWS threads; a barrier of the block must follow. */
+INLINE void gather_squares(float *parts, const float *squares, u64 ld, u32 panels, u32 rows) {
+    const u32 row = threadIdx.x % FEW_ROWS;
+    float sum = 0;
+#pragma unroll 8
+    for (u32 p = threadIdx.x / FEW_ROWS; p < panels; p += THREADS / FEW_ROWS) sum += row < rows ? squares[p * ld + row] : 0;
+    __syncthreads(); /* shared memory is free */
+    parts[threadIdx.x] = sum;
+}
+/* And has the factor of a row then. */
+INLINE float norm_factor(const float *parts, u32 row, u32 K, float eps) {
+    float squares = parts[row];
+    for (u32 part = 1; part < THREADS / FEW_ROWS; part++) squares += parts[part * FEW_ROWS + row];
+    return 1.0f / sqrtf(squares / K + eps);
+}
+
 /* Blocks that share the k of a tile leave what they have in scratch memory; the last one to do so adds it up in the order of k, whoever that
  * is, to sums[slot][rows][4], and gets true. [SHARED_TILES] counters, 0 in between, then [tile and part][slot][rows][4] of FEW_ROWS rows. */
 INLINE float4 *shares_of(u8 *scratch, u32 tile) { return (float4 *)(scratch + 4 * SHARED_TILES) + (u64)tile * (WARPS * 2 * FEW_ROWS * 4); }

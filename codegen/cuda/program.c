@@ -46,6 +46,14 @@ static const Emitter emitters[PG_KIND_COUNT] = {
 #include "ir/kernel_kinds.def"
 };
 
+/* A list of phases as it is printed. */
+typedef struct List {
+    const char *name; /* "row", "block", "few": of its table */
+    const PgStep *step;
+    CgWordPlan words; /* of PG_BLOCK's kernels */
+    uint32_t *tile0;  /* [n_phases] of PG_FEW: Phase.tile0; NULL: 0 */
+} List;
+
 /* ---------------------------------------------------------------------------------------------- phases */
 
 static int last_operand(const PgPhase *phase) {
@@ -76,25 +84,26 @@ static void print_operands(const PgPhase *phase, const PgRef *x, SuText *out) {
     }
 }
 
-/* words: of its phases; NULL: none. tile0: Phase.tile0 of each. */
-static void print_table(const PgStep *step, const char *mode, const CgWordPlan *words, const uint32_t *tile0, SuText *out) {
+static void print_table(const List *list, SuText *out) {
     static const char *const counts[] = {
 #define PG_COUNT_ROW(NAME, word) #NAME,
 #include "ir/words.def"
     };
     SU_TABLE_FULL(counts, PG_PER_POSITION_BLOCK + 1);
+    const PgStep *step = list->step;
+    const CgWordPlan *words = &list->words;
     su_text_add(out,
                 "/* kernel, more in the stage, tiles per, fixed, E, k, block, first shared tile; where operands lie */\nTABLE "
                 "Phase %s_table[%u] = {\n",
-                mode, step->n_phases);
+                list->name, step->n_phases);
     for (uint32_t i = 0; i < step->n_phases; i++) {
         const PgPhase *p = &step->phases[i];
         su_text_add(out, "    /* %u: %s, line %u */\n    {%u, %u, %s, %u, %u, %u, %d, %u,\n     {", i, p->name, p->line, p->kernel,
                     i + 1 < step->n_phases && p[1].stage == p->stage, counts[p->count], p->fixed, p->E, p->k, p->block,
-                    words != NULL ? tile0[i] : 0);
-        print_operands(p, words != NULL ? &words->x[i] : NULL, out);
+                    list->tile0 != NULL ? list->tile0[i] : 0);
+        print_operands(p, words->x != NULL ? &words->x[i] : NULL, out);
         su_text_add(out, "}");
-        if (words != NULL && words->places[i].space != PG_NOWHERE)
+        if (words->places != NULL && words->places[i].space != PG_NOWHERE)
             su_text_add(out, ", %llu, %llu", (unsigned long long)words->places[i].per_row,
                         (unsigned long long)words->places[i].fixed);
         su_text_add(out, "},\n");
@@ -104,24 +113,59 @@ static void print_table(const PgStep *step, const char *mode, const CgWordPlan *
 
 /* ---------------------------------------------------------------------------------------------- kernels */
 
-static const PgPhase *first_phase(const PgProgram *program, uint32_t kernel) {
-    const PgStep *step = &program->steps[program->kernels[kernel].mode];
+/* A kernel in one form: its parts' texts, without the names, and what they take. */
+typedef struct Printed {
+    SuText texts[CG_MAX_PARTS];
+    CgCuda made[CG_MAX_PARTS];
+    int parts;
+} Printed;
+
+/* The program that is being printed. */
+typedef struct Printing {
+    const CgCudaTarget *target;
+    const PgProgram *program;
+    SuText *out;
+    Printed *many; /* [n_kernels] CG_ONE or CG_MANY */
+    bool *in_few; /* [n_kernels]: rows_step runs it */
+    bool *own_few; /* [n_kernels]: there is a kN_few */
+    bool *ahead; /* [n_kernels]: there is a kN_ahead */
+    List lists[PG_LISTS];
+    bool shares; /* blocks of rows_step share tiles */
+    bool *whole_k; /* [n_kernels]: those that may not, as their stages have too many tiles that are shared */
+    CgCudaPlan plan;
+} Printing;
+
+/* NULL: none runs the kernel. */
+static const PgPhase *find_phase(const PgStep *step, uint32_t kernel) {
     for (uint32_t i = 0; i < step->n_phases; i++)
         if (step->phases[i].kernel == kernel) return &step->phases[i];
-    SU_BUG("no phase runs kernel %u", kernel);
+    return NULL;
 }
 
-/* The type PN of kernel N's phases: where operands lie is the kernel's own. */
-static void print_phase_type(const PgProgram *program, uint32_t kernel, SuText *out) {
-    const PgStep *step = &program->steps[program->kernels[kernel].mode];
-    const PgPhase *first = first_phase(program, kernel);
-    int last = last_operand(first);
-    for (const PgPhase *phase = first; phase < step->phases + step->n_phases; phase++) {
+/* Of the lists that are printed. NULL: none runs it, as where a target does not take PG_FEW. */
+static const PgPhase *first_phase(const Printing *p, uint32_t kernel) {
+    for (int list = 0; list < PG_LISTS; list++) {
+        const PgPhase *phase = find_phase(p->lists[list].step, kernel);
+        if (phase != NULL) return phase;
+    }
+    return NULL;
+}
+
+static void check_spaces(const PgStep *step, uint32_t kernel, const PgPhase *first) {
+    for (const PgPhase *phase = step->phases; phase < step->phases + step->n_phases; phase++) {
         if (phase->kernel != kernel) continue;
         for (int i = 0; i < PG_MAX_OPERANDS; i++)
             if (phase->operands[i].space != first->operands[i].space)
                 SU_BUG("phases of kernel %u have operand %d in different spaces", kernel, i);
     }
+}
+
+/* The type PN of kernel N's phases: where operands lie is the kernel's own. */
+static void print_phase_type(const Printing *p, uint32_t kernel) {
+    SuText *out = p->out;
+    const PgPhase *first = first_phase(p, kernel);
+    int last = last_operand(first);
+    for (int list = 0; list < PG_LISTS; list++) check_spaces(p->lists[list].step, kernel, first);
     su_text_add(out, "typedef PhaseOf<");
     for (int i = 0; i <= last; i++) su_text_add(out, "%s%s", i == 0 ? "" : ", ", space_name(first->operands[i].space));
     su_text_add(out, "> P%u;\n", kernel);
@@ -140,29 +184,9 @@ static void add_indented(const char *text, SuText *out) {
     }
 }
 
-/* A kernel in one form: its parts' texts, without the names, and what they take. */
-typedef struct Printed {
-    SuText texts[CG_MAX_PARTS];
-    CgCuda made[CG_MAX_PARTS];
-    int parts;
-} Printed;
-
-/* The program that is being printed. */
-typedef struct Printing {
-    const CgCudaTarget *target;
-    const PgProgram *program;
-    SuText *out;
-    Printed *many; /* [n_kernels] CG_ONE or CG_MANY */
-    bool *own_few; /* [n_kernels]: there is a kN_few */
-    bool *ahead; /* [n_kernels]: there is a kN_ahead */
-    CgWordPlan words;
-    bool shares; /* blocks of rows_step share tiles */
-    bool *whole_k; /* [n_kernels]: those that may not, as their stages have too many tiles that are shared */
-    CgCudaPlan plan;
-} Printing;
-
 static Printed print_form(const Printing *p, uint32_t index, CgCudaForm form) {
     Printed printed = {.parts = 1};
+    const CgWordPlan *words = &p->lists[form == CG_FEW ? PG_FEW : PG_BLOCK].words;
     const PgKernel *kernel = &p->program->kernels[index];
     for (int part = 0; part < printed.parts; part++) {
         CgCuda *c = &printed.made[part];
@@ -172,9 +196,10 @@ static Printed print_form(const Printing *p, uint32_t index, CgCudaForm form) {
                       .form = form,
                       .part = part,
                       .whole_k = p->whole_k[index],
-                      .x_words = p->words.read[index],
-                      .y_words = (CgWords)p->words.written[index],
-                      .words_of = p->words.types[index],
+                      .x_words = words->read[index],
+                      .y_words = (CgWords)words->written[index],
+                      .words_panels = words->panels[index],
+                      .words_of = words->types[index],
                       .parts = 1};
         emitters[kernel->kind](c);
         if (part == 0) printed.parts = c->parts;
@@ -248,6 +273,7 @@ static void print_parts(Printing *p, uint32_t index, bool apart, const char *abo
 /* kN_ahead, for linear layers whose weights are known before. */
 static void print_ahead(Printing *p, uint32_t index) {
     const PgKernel *kernel = &p->program->kernels[index];
+    if (kernel->mode == PG_BLOCK && !p->in_few[index]) return;
     SuText body = {0}, text = {0};
     CgCuda c = {.target = p->target,
                 .kernel = kernel,
@@ -268,21 +294,25 @@ static void print_ahead(Printing *p, uint32_t index) {
 static void print_kernel(Printing *p, uint32_t index) {
     char words[KERNEL_WORDS], about[KERNEL_WORDS + 256];
     const PgKernel *kernel = &p->program->kernels[index];
-    const PgPhase *phase = first_phase(p->program, index);
+    const PgPhase *phase = first_phase(p, index);
     RtCudaImage *image = &p->plan.image;
-    print_phase_type(p->program, index, p->out);
+    print_phase_type(p, index);
     cg_kernel_words(kernel, words, sizeof words);
     snprintf(about, sizeof about, "%s; first in line %u: %s", words, phase->line, phase->name);
+    bool in_many = kernel->mode == PG_ROW || find_phase(p->lists[PG_BLOCK].step, index) != NULL;
+    p->in_few[index] = find_phase(p->lists[PG_FEW].step, index) != NULL;
     print_ahead(p, index);
-    p->many[index] = print_form(p, index, kernel->mode == PG_ROW ? CG_ONE : CG_MANY);
+    if (in_many) p->many[index] = print_form(p, index, kernel->mode == PG_ROW ? CG_ONE : CG_MANY);
     if (kernel->mode == PG_ROW) {
         print_parts(p, index, true, about);
         image->row_shared = larger(image->row_shared, CG_CUDA_HELD + p->many[index].made[0].shared);
         return;
     }
-    Printed few = print_form(p, index, CG_FEW);
-    p->own_few[index] = !same_text(&few, &p->many[index]);
-    print_parts(p, index, !p->own_few[index], about);
+    Printed few = {0};
+    if (p->in_few[index]) few = print_form(p, index, CG_FEW);
+    p->own_few[index] = p->in_few[index] && !same_text(&few, &p->many[index]);
+    print_parts(p, index, p->in_few[index] && !p->own_few[index], about);
+    if (!p->in_few[index]) return;
     if (p->own_few[index]) print_function(about, index, "_few", true, &few, 0, p->out);
     image->few_shared = larger(image->few_shared, CG_CUDA_HELD + few.made[0].shared);
     if (few.made[0].scratch_per_row + few.made[0].scratch_per_segment + few.made[0].scratch_fixed > 0)
@@ -290,46 +320,50 @@ static void print_kernel(Printing *p, uint32_t index) {
     free_printed(&few);
 }
 
-static const char *mode_name(PgMode mode) { return mode == PG_ROW ? "row" : "rows"; }
-static const char *table_name(PgMode mode) { return mode == PG_ROW ? "row_table" : "block_table"; }
+/* Of the lists that persistent launches take. */
+static const char *launch_name(int list) { return list == PG_ROW ? "row" : "rows"; }
+static bool runs_kernel(const Printing *p, int list, uint32_t kernel) {
+    return list == PG_ROW ? p->program->kernels[kernel].mode == PG_ROW : p->in_few[kernel];
+}
 
 /* What a block asks for between two stages: the weights that its first tiles of the next one read. */
-static void print_look_ahead(const Printing *p, PgMode mode) {
+static void print_look_ahead(const Printing *p, int list) {
+    const char *table = p->lists[list].name;
     su_text_add(p->out,
                 "/* Phase i begins a stage, for which the block waits. */\n"
                 "CALLED void look_ahead_%s(u32 i) {\n"
                 "    u32 dealt = 0;\n"
-                "    for (bool more = true; more; more = %s[i++].more) {\n"
-                "        const Phase *phase = &%s[i];\n"
+                "    for (bool more = true; more; more = %s_table[i++].more) {\n"
+                "        const Phase *phase = &%s_table[i];\n"
                 "        const u32 first = (blockIdx.x + gridDim.x - dealt %% gridDim.x) %% gridDim.x;\n"
                 "        switch (phase->kernel) {\n",
-                mode_name(mode), table_name(mode), table_name(mode));
+                launch_name(list), table, table);
     for (uint32_t i = 0; i < p->program->n_kernels; i++)
-        if (p->program->kernels[i].mode == mode && p->ahead[i])
+        if (runs_kernel(p, list, i) && p->ahead[i])
             su_text_add(p->out, "        case %u: dealt += k%u_ahead((const P%u *)phase, first); break;\n", i, i, i);
     su_text_add(p->out, "        default: return;\n        }\n    }\n}\n\n");
 }
 
 /* All phases of a step, by all blocks. Phases of a stage are dealt out to blocks one behind the other, so that small ones fall to
  * different blocks. While one runs, the next one's operands come to shared memory. */
-static void print_phase_loop(const Printing *p, PgMode mode) {
-    const char *name = mode_name(mode);
+static void print_phase_loop(const Printing *p, int list) {
+    const char *name = launch_name(list), *table = p->lists[list].name;
     su_text_add(p->out,
                 "CALLED void %s_phases(Control *control, u32 *barriers) {\n"
                 "    enum { PHASES = %u };\n"
                 "    u32 dealt = 0;\n"
-                "    fetch_phase(%s, 0);\n"
+                "    fetch_phase(%s_table, 0);\n"
                 "    CP_ASYNC_WAIT(0);\n"
                 "    __syncthreads();\n%s"
                 "    for (u32 i = 0; i < PHASES; i++) {\n"
                 "        const Phase *phase = &held()->phases[i %% 2];\n"
-                "        if (i + 1 < PHASES) fetch_phase(%s, i + 1);\n"
+                "        if (i + 1 < PHASES) fetch_phase(%s_table, i + 1);\n"
                 "        const u32 first = (blockIdx.x + gridDim.x - dealt %% gridDim.x) %% gridDim.x;\n"
                 "        switch (phase->kernel) {\n",
-                name, p->program->steps[mode].n_phases, table_name(mode),
-                mode == PG_BLOCK && p->shares ? "    begin_sharing(held_step()->scratch);\n" : "", table_name(mode));
+                name, p->lists[list].step->n_phases, table,
+                list == PG_FEW && p->shares ? "    begin_sharing(held_step()->scratch);\n" : "", table);
     for (uint32_t i = 0; i < p->program->n_kernels; i++)
-        if (p->program->kernels[i].mode == mode)
+        if (runs_kernel(p, list, i))
             su_text_add(p->out, "        case %u: dealt += k%u%s((const P%u *)phase, first); break;\n", i, i,
                         p->own_few[i] ? "_few" : "", i);
     su_text_add(p->out,
@@ -358,11 +392,11 @@ static bool notes_best(const Printing *p) {
 
 /* The persistent launch: picks tokens if it is told to, takes the step, and so on. One row is nothing but loads, of which two blocks a
  * multiprocessor have twice as many on their way; it needs no more registers than they leave. */
-static void print_step_entry(Printing *p, PgMode mode) {
-    const char *name = mode_name(mode), *table = mode == PG_ROW ? "row" : "block";
-    bool ropes = p->program->n_ropes > 0, noted = mode == PG_ROW && notes_best(p);
-    print_look_ahead(p, mode);
-    print_phase_loop(p, mode);
+static void print_step_entry(Printing *p, int list) {
+    const char *name = launch_name(list), *table = p->lists[list].name;
+    bool ropes = p->program->n_ropes > 0, noted = list == PG_ROW && notes_best(p);
+    print_look_ahead(p, list);
+    print_phase_loop(p, list);
     su_text_add(p->out,
                 "%s(%s_step)(Step *step, Control *control) {\n"
                 "    Turn now = {};\n"
@@ -376,9 +410,9 @@ static void print_step_entry(Printing *p, PgMode mode) {
                 "            take_tokens(step, control, now.turn);\n"
                 "            grid_barrier(&control->barrier, ++now.barriers);\n"
                 "        }\n",
-                mode == PG_ROW ? "ENTRY_OF_TWO" : "ENTRY", name, noted ? "    hold_picking(control);\n" : "",
+                list == PG_ROW ? "ENTRY_OF_TWO" : "ENTRY", name, noted ? "    hold_picking(control);\n" : "",
                 noted ? " && !picks_noted(control, now.turn)" : "",
-                mode == PG_ROW ? "pick_together(step, control, now.turn, &now.barriers)" : "pick_tokens(step, control, now.turn)");
+                list == PG_ROW ? "pick_together(step, control, now.turn, &now.barriers)" : "pick_tokens(step, control, now.turn)");
     if (noted)
         su_text_add(p->out,
                     "        else if (control->picking) {\n"
@@ -414,11 +448,13 @@ static void print_rates(const PgProgram *program, SuText *out) {
     }
 }
 
-static void print_fill_ropes(const PgProgram *program, PgMode mode, SuText *out) {
-    su_text_add(out, "CALLED void fill_%s_ropes(const Step *step) {\n", mode == PG_ROW ? "row" : "block");
+static void print_fill_ropes(const Printing *p, int list) {
+    const PgProgram *program = p->program;
+    SuText *out = p->out;
+    su_text_add(out, "CALLED void fill_%s_ropes(const Step *step) {\n", p->lists[list].name);
     for (uint32_t r = 0; r < program->n_ropes; r++) {
         const PgRope *rope = &program->ropes[r];
-        const PgRef *ref = &rope->table[mode];
+        const PgRef *ref = &rope->table[p->lists[list].step - program->steps];
         if (ref->space != PG_ARENA) continue;
         su_text_add(out, "    fill_rope(step, (float *)(step->arena + %lluull * step->ld + %lluull), rope_%u, %lld);\n",
                     (unsigned long long)ref->per_row, (unsigned long long)ref->fixed, r, (long long)rope->dim / 2);
@@ -429,7 +465,7 @@ static void print_fill_ropes(const PgProgram *program, PgMode mode, SuText *out)
 static void print_ropes(Printing *p) {
     if (p->program->n_ropes == 0) return;
     print_rates(p->program, p->out);
-    for (int mode = 0; mode < PG_MODES; mode++) print_fill_ropes(p->program, (PgMode)mode, p->out);
+    for (int list = 0; list < PG_LISTS; list++) print_fill_ropes(p, list);
     su_text_add(p->out, "ENTRY(fill_ropes)(const Step *step) { fill_block_ropes(step); }\n\n");
     p->plan.n_entries++;
 }
@@ -506,6 +542,7 @@ static void print_image(Printing *p, SuArena *arena) {
     memcpy(image->spec_hash, p->program->spec_hash, sizeof image->spec_hash);
     image->threads = (uint32_t)p->target->threads;
     image->few_rows = CG_CUDA_FEW_ROWS;
+    image->few_list = (uint32_t)(p->lists[PG_FEW].step - p->program->steps);
     image->n_ropes = p->program->n_ropes;
     su_text_add(p->out, "/* for the host: what is launched, and with how much shared memory */\nEXPORTED u32 mossc_image[] = {");
     print_words(image, sizeof *image, p->out);
@@ -513,10 +550,10 @@ static void print_image(Printing *p, SuArena *arena) {
     su_text_add(p->out, "\n};\n");
 }
 
-/* Phase.tile0 of PG_BLOCK: tiles of a stage whose k blocks share lie one behind the other in scratch memory (product.cuh). False where a
+/* Phase.tile0 of PG_FEW: tiles of a stage whose k blocks share lie one behind the other in scratch memory (product.cuh). False where a
  * kernel's do not fit, or no barrier stands before them: its k stays whole. */
 static bool place_shared_tiles(Printing *p, uint32_t *tile0) {
-    const PgStep *step = &p->program->steps[PG_BLOCK];
+    const PgStep *step = p->lists[PG_FEW].step;
     uint32_t next = 0;
     for (uint32_t i = 0; i < step->n_phases; i++) {
         uint32_t kernel = step->phases[i].kernel;
@@ -537,10 +574,35 @@ static bool place_shared_tiles(Printing *p, uint32_t *tile0) {
     return true;
 }
 
-static const uint32_t *share_tiles(Printing *p, SuArena *arena) {
-    uint32_t *tile0 = SU_NEW_ARRAY(arena, uint32_t, p->program->steps[PG_BLOCK].n_phases);
-    while (!place_shared_tiles(p, tile0)) {}
-    return tile0;
+static void share_tiles(Printing *p, SuArena *arena) {
+    List *few = &p->lists[PG_FEW];
+    few->tile0 = SU_NEW_ARRAY(arena, uint32_t, few->step->n_phases);
+    while (!place_shared_tiles(p, few->tile0)) {}
+}
+
+/* rows_step takes PG_FEW where tiles have all its rows, which those of tensor cores have; else it takes PG_BLOCK's phases. */
+static void plan_lists(Printing *p, SuArena *arena) {
+    const PgStep *steps = p->program->steps;
+    bool few = steps[PG_FEW].n_phases > 0 && p->target->tensor_cores;
+    p->lists[PG_ROW] = (List){.name = "row", .step = &steps[PG_ROW]};
+    p->lists[PG_BLOCK] = (List){.name = "block", .step = &steps[PG_BLOCK]};
+    p->lists[PG_FEW] = (List){.name = "few", .step = &steps[few ? PG_FEW : PG_BLOCK]};
+    p->lists[PG_BLOCK].words = cg_words_plan(p->target, p->program, &steps[PG_BLOCK], p->program->max_rows, arena);
+    p->lists[PG_FEW].words = cg_words_plan(p->target, p->program, p->lists[PG_FEW].step, CG_CUDA_FEW_ROWS, arena);
+    share_tiles(p, arena);
+}
+
+/* What a list takes more than the program's PG_BLOCK. */
+static void note_arena(Printing *p) {
+    const PgStep *block = &p->program->steps[PG_BLOCK];
+    for (int list = PG_BLOCK; list <= PG_FEW; list++) {
+        const PgStep *step = p->lists[list].step;
+        uint64_t per_row = step->arena_per_row + p->lists[list].words.arena_per_row;
+        if (per_row > block->arena_per_row)
+            p->plan.image.arena_per_row = larger(p->plan.image.arena_per_row, per_row - block->arena_per_row);
+        if (step->arena_fixed > block->arena_fixed)
+            p->plan.image.arena_fixed = larger(p->plan.image.arena_fixed, step->arena_fixed - block->arena_fixed);
+    }
 }
 
 /* ---------------------------------------------------------------------------------------------- the text */
@@ -561,21 +623,21 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     SuArena scratch = {0};
     Printing p = {.target = target, .program = program, .out = out};
     p.many = SU_NEW_ARRAY(&scratch, Printed, program->n_kernels);
+    p.in_few = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.own_few = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.ahead = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.whole_k = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.plan.image.row_shared = p.plan.image.few_shared = CG_CUDA_HELD + PICK_BYTES;
     p.plan.image.scratch_fixed =
         larger(CG_CUDA_FEW_ROWS * 4 * 4 * MOST_KEPT, 4 * (2 * MOST_SLICES + 4 * (uint64_t)program->vocab_size));
-    p.words = cg_words_plan(target, program, &scratch);
-    p.plan.image.arena_per_row = (uint32_t)p.words.arena_per_row;
-    const uint32_t *tile0 = share_tiles(&p, &scratch);
-    print_table(&program->steps[PG_ROW], "row", NULL, NULL, out);
-    print_table(&program->steps[PG_BLOCK], "block", &p.words, tile0, out);
+    plan_lists(&p, &scratch);
+    note_arena(&p);
+    for (int list = 0; list < PG_LISTS; list++) print_table(&p.lists[list], out);
     print_ropes(&p);
-    for (uint32_t i = 0; i < program->n_kernels; i++) print_kernel(&p, i);
+    for (uint32_t i = 0; i < program->n_kernels; i++)
+        if (first_phase(&p, i) != NULL) print_kernel(&p, i);
     print_step_entry(&p, PG_ROW);
-    print_step_entry(&p, PG_BLOCK);
+    print_step_entry(&p, PG_FEW);
     print_arrangement(&p);
     print_image(&p, arena);
     for (uint32_t i = 0; i < program->n_kernels; i++) free_printed(&p.many[i]);

@@ -17,6 +17,14 @@ static void open_elements(CgCuda *c, const char *limit) {
     if (c->kernel->mode == PG_BLOCK) cg_cu(c, "if (row >= %s) continue;\n", limit);
 }
 
+/* v goes to y[at], and what a norm behind it takes. */
+static void print_stored(CgCuda *c) {
+    cg_cu(c, "y[at] = v;\n");
+    if (!c->kernel->norm_behind) return;
+    cg_cu(c, "put_squares<16>(squares, ld, panel, row, v * v);\nv *= norm_w[panel * 16 + lane];\n");
+    cg_cuda_put_to(c, "scaled", "", "ld", "at", "row", "panel * 16 + lane", "v");
+}
+
 void cg_cuda_embed(CgCuda *c) {
     const PgKernel *k = c->kernel;
     char scale[48];
@@ -26,16 +34,19 @@ void cg_cuda_embed(CgCuda *c) {
           "const u8 *table = operand(step, phase, %d); /* [V/16][D][16], as the head reads it */\n"
           "float *y = floats(step, phase, %d);\n",
           PG_EMBED_W, PG_EMBED_Y);
+    if (k->norm_behind) cg_cuda_norm_behind(c, PG_EMBED_NORM_W, PG_EMBED_SQUARES, PG_EMBED_SCALED);
+    cg_cuda_words(c);
     cg_cuda_tiles(c, 1);
     open_elements(c, "step->rows");
     cg_cu(c,
           "const u32 token = %s, d = panel * 16 + lane;\n"
-          "const float v = d < D ? %s::weight(table + token / 16 * %lluull, D, d, token %% 16) : 0;\n"
-          "y[(panel * ld + row) * 16 + lane] = ",
+          "float v = d < D ? %s::weight(table + token / 16 * %lluull, D, d, token %% 16) : 0;\n"
+          "const u64 at = (panel * ld + row) * 16 + lane;\n",
           k->mode == PG_ROW ? "held()->token < 0 ? step->tokens[0] : held()->token" : "step->tokens[row]", cg_cuda_type(k->dtype),
           (unsigned long long)ir_panel_bytes(k->dtype, k->O));
-    if (k->scaled) cg_cu(c, "%s * ", cg_cuda_float(k->scale, scale));
-    cg_cu(c, "v;\n}\n");
+    if (k->scaled) cg_cu(c, "v = %s * v;\n", cg_cuda_float(k->scale, scale));
+    print_stored(c);
+    cg_cu(c, "}\n");
     cg_cuda_end_tiles(c);
 }
 
@@ -162,12 +173,15 @@ void cg_cuda_combine(CgCuda *c) {
             cg_cu(c, "const float *%s = floats(step, phase, %d);\n", pg_step((PgStepKind)step->kind)->word,
                   pg_step((PgStepKind)step->kind)->combine);
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_COMBINE_Y);
+    if (k->norm_behind) cg_cuda_norm_behind(c, PG_COMBINE_NORM_W, PG_COMBINE_SQUARES, PG_COMBINE_SCALED);
+    cg_cuda_words(c);
     cg_cuda_tiles(c, 1);
     open_elements(c, "step->rows");
     cg_cu(c, "const u64 at = (panel * ld + row) * 16 + lane;\nfloat v = 0;\nfor (u32 j = 0; j < TERMS; j++) {\n");
     print_term(c);
     cg_cu(c, "}\n");
     for (step = behind; step->kind != PG_NO_STEP; step++) print_step(c, step);
-    cg_cu(c, "y[at] = v;\n}\n");
+    print_stored(c);
+    cg_cu(c, "}\n");
     cg_cuda_end_tiles(c);
 }

@@ -11,6 +11,7 @@ typedef struct CgTiles {
     CgCuda *c;
     const PgKernel *k;
     uint64_t slots, slots_of_tile, groups; /* of the linear layer, of a tile; tiles that have all of them */
+    uint64_t first_groups; /* of them those of W where there are W and W2 side by side (PgKernel.first_O); else 0 */
     int rows; /* of a tile */
     int split; /* CG_FEW: warps that share the k of two slots */
     int parts; /* CG_FEW: blocks that share the k of a tile; else 1 */
@@ -36,7 +37,8 @@ void cg_tiles_rows(const CgTiles *t);
  * how its sums become y. */
 void cg_tiles_quad_place(const CgTiles *t);
 void cg_tiles_quad(const CgTiles *t);
-/* Prints the loop: how `sums` of the place become y, by THREADS. */
+/* Prints the loop: how `sums` of the place become y, by THREADS. With PG_STEP_CONV also `value_of(side, r, q)`, what the convolution takes of a
+ * row of the tile, before it, and behind it how histories move on. */
 void cg_tiles_epilogue(const CgTiles *t);
 
 /* warpgroup.c: CG_MANY with 16-bit weights where the target has warpgroups, if the shape fits. Prints all, in two parts. */

@@ -65,6 +65,12 @@ static bool covers(const Value *a, const Value *b) {
 
 static bool same(const Value *a, const Value *b) { return covers(a, b) && covers(b, a); }
 
+/* Whether b is the first panels of a, or all of it. */
+static bool begins(const Value *a, const Value *b) {
+    bool rows = a->operand.fixed == 0 && b->operand.fixed == 0;
+    return same(a, b) || (rows && covers(a, b) && a->at[0].start == b->at[0].start && a->at[1].start == b->at[1].start);
+}
+
 static bool multiplies_words(const Plan *p, const PgKernel *k) {
     return k->kind == PG_LINEAR && k->mode == PG_BLOCK && p->target->tensor_cores && !p->target->warpgroups && !k->rounds &&
            ir_dtype(k->dtype)->mma == IR_MMA_16 && k->K % CHUNK == 0;
@@ -76,7 +82,12 @@ static int slot_of_words(const PgKernel *k) {
         /* and one */
         [PG_NORM] = PG_NORM_Y + 1,   [PG_LINEAR] = PG_LINEAR_Y + 1,       [PG_CONV] = PG_CONV_Y + 1,    [PG_SCAN] = PG_SCAN_Y + 1,
         [PG_HEADS] = PG_HEADS_Y + 1, [PG_TRAPEZOID] = PG_TRAPEZOID_Y + 1, [PG_ATTEND] = PG_ATTEND_Y + 1};
+    static const int scaled[PG_KIND_COUNT] = {/* and one */
+                                              [PG_EMBED] = PG_EMBED_SCALED + 1,
+                                              [PG_LINEAR] = PG_LINEAR_SCALED + 1,
+                                              [PG_COMBINE] = PG_COMBINE_SCALED + 1};
     bool logits = k->kind == PG_LINEAR && pg_does(k, PG_STEP_LOGITS);
+    if (k->norm_behind) return scaled[k->kind] - 1;
     return k->mode == PG_BLOCK && !logits ? slots[k->kind] - 1 : PG_NO_SLOT;
 }
 
@@ -104,10 +115,10 @@ static void trace(Plan *p, uint32_t phase, const Value *read, bool may_be_words)
             all = all || covers(&made[m], read);
         }
         if (!some) continue;
-        bool as_words = may_be_words && first && all && written_value(p, i, &y) && same(&y, read);
+        bool as_words = may_be_words && first && all && written_value(p, i, &y) && begins(&y, read);
         if (as_words)
             p->maker[phase] = i;
-        else
+        else if (written_value(p, i, &y) && overlap(&y, read))
             p->floats[i] = true;
         if (all) return;
         first = false;
@@ -174,15 +185,45 @@ static void choose_readers(Plan *p) {
     }
 }
 
+/* Whether what the phase writes as words is what it tells of the residual stream. */
+static bool is_hidden(const Plan *p, uint32_t i) {
+    const PgPhase *phase = &p->step->phases[i];
+    return phase->hidden != 0 && (int)phase->hidden_slot == slot_of_words(kernel_of(p, i));
+}
+
+/* Of a result that several layers share only the first may become words. */
+static void choose_panels(Plan *p) {
+    enum { PANEL = PG_LANES * sizeof(float) };
+    for (uint32_t i = 0; i < p->program->n_kernels; i++) p->words.panels[i] = 0;
+    for (uint32_t i = 0; i < p->step->n_phases; i++) { /* the most that is read of any of its phases */
+        if (p->maker[i] == p->step->n_phases) continue;
+        uint64_t *panels = &p->words.panels[p->step->phases[p->maker[i]].kernel];
+        uint64_t read = kernel_of(p, i)->x_layout == PG_ROWS ? pg_panels(kernel_of(p, i)->K) : UINT64_MAX / PANEL;
+        if (read > *panels) *panels = read;
+    }
+    for (uint32_t i = 0; i < p->step->n_phases; i++) {
+        uint64_t *panels = &p->words.panels[p->step->phases[i].kernel];
+        Value y;
+        if (written_value(p, i, &y) && (y.operand.fixed != 0 || *panels * PANEL >= y.operand.per_row)) *panels = 0;
+    }
+}
+
+static uint64_t words_bytes(const Plan *p, uint32_t phase, const Value *y) {
+    uint64_t panels = p->words.panels[p->step->phases[phase].kernel];
+    return panels > 0 ? panels * PG_LANES * sizeof(float) : y->operand.per_row;
+}
+
 /* Where somebody else reads the value, in any phase of the kernel, the words lie beside it. */
 static void choose_writers(Plan *p) {
     const PgStep *step = p->step;
     for (uint32_t i = 0; i < p->program->n_kernels; i++) p->words.written[i] = CG_NO_WORDS;
     for (uint32_t i = 0; i < step->n_phases; i++)
         if (p->maker[i] < step->n_phases) p->words.written[step->phases[p->maker[i]].kernel] = CG_WORDS_ALONE;
+    choose_panels(p);
     for (uint32_t i = 0; i < step->n_phases; i++) {
-        uint8_t *written = &p->words.written[step->phases[i].kernel];
-        if (*written != CG_NO_WORDS && (p->floats[i] || step->phases[i].hidden != 0)) *written = CG_WORDS_TOO;
+        uint32_t kernel = step->phases[i].kernel;
+        uint8_t *written = &p->words.written[kernel];
+        if (*written != CG_NO_WORDS && (p->floats[i] || is_hidden(p, i) || p->words.panels[kernel] > 0)) *written = CG_WORDS_TOO;
     }
 }
 
@@ -206,6 +247,7 @@ static bool ended_before(const PgStep *step, uint32_t a, uint32_t b) { return st
 /* Where words lie. Beside: first come, first served, among those that live at the same time. */
 static void place(Plan *p) {
     const PgStep *step = p->step;
+    for (uint32_t i = 0; i < step->n_phases; i++) p->last[i] = i; /* words that nobody reads live in their stage */
     for (uint32_t i = 0; i < step->n_phases; i++)
         if (p->maker[i] < step->n_phases) p->last[p->maker[i]] = i;
     for (uint32_t i = 0; i < step->n_phases; i++) {
@@ -221,23 +263,26 @@ static void place(Plan *p) {
             if (p->words.written[step->phases[j].kernel] != CG_WORDS_TOO || ended_before(step, p->last[j], i) ||
                 !written_value(p, j, &theirs))
                 continue;
-            uint64_t end = other->per_row - step->arena_per_row + theirs.operand.per_row;
+            uint64_t end = other->per_row - step->arena_per_row + words_bytes(p, j, &theirs);
             if (end > start) start = end;
         }
         *at = (PgRef){.space = PG_ARENA, .per_row = step->arena_per_row + start, .fixed = step->arena_fixed};
-        if (start + y.operand.per_row > p->words.arena_per_row) p->words.arena_per_row = start + y.operand.per_row;
+        uint64_t end = start + words_bytes(p, i, &y);
+        if (end > p->words.arena_per_row) p->words.arena_per_row = end;
     }
     for (uint32_t i = 0; i < step->n_phases; i++)
         if (p->maker[i] < step->n_phases) p->words.x[i] = p->words.places[p->maker[i]];
 }
 
-CgWordPlan cg_words_plan(const CgCudaTarget *target, const PgProgram *program, SuArena *arena) {
-    Plan p = {.target = target, .program = program, .step = &program->steps[PG_BLOCK]};
+CgWordPlan cg_words_plan(const CgCudaTarget *target, const PgProgram *program, const PgStep *list, int64_t most_rows,
+                         SuArena *arena) {
+    Plan p = {.target = target, .program = program, .step = list};
     uint32_t n = p.step->n_phases;
     SuArena scratch = {0};
     p.words.read = SU_NEW_ARRAY(arena, bool, program->n_kernels);
     p.words.written = SU_NEW_ARRAY(arena, uint8_t, program->n_kernels);
     p.words.types = SU_NEW_ARRAY(arena, IrDtype, program->n_kernels);
+    p.words.panels = SU_NEW_ARRAY(arena, uint64_t, program->n_kernels);
     p.words.places = SU_NEW_ARRAY(arena, PgRef, n);
     p.words.x = SU_NEW_ARRAY(arena, PgRef, n);
     p.capable = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
@@ -245,7 +290,7 @@ CgWordPlan cg_words_plan(const CgCudaTarget *target, const PgProgram *program, S
     p.maker = SU_NEW_ARRAY(&scratch, uint32_t, n);
     p.last = SU_NEW_ARRAY(&scratch, uint32_t, n);
     p.lds[0] = pg_ld(1);
-    p.lds[1] = pg_ld((uint64_t)program->max_rows);
+    p.lds[1] = pg_ld((uint64_t)most_rows);
     begin(&p);
     do {
         choose_readers(&p);

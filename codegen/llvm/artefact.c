@@ -67,8 +67,8 @@ static bool add_kernels(Artefact *a) {
 /* ---- tables */
 
 /* Whoever adds a pointer to one of these adds a hole below; then the size here. */
-_Static_assert(sizeof(PgProgram) == 232 && sizeof(PgStep) == 32 && sizeof(PgPhase) == 432 && sizeof(PgTensor) == 48 &&
-                   sizeof(PgWeight) == 88 && sizeof(PgState) == 24 && sizeof(PgRope) == 96 && sizeof(PgCode) == 24,
+_Static_assert(sizeof(PgProgram) == 264 && sizeof(PgStep) == 32 && sizeof(PgPhase) == 480 && sizeof(PgTensor) == 48 &&
+                   sizeof(PgWeight) == 88 && sizeof(PgState) == 24 && sizeof(PgRope) == 120 && sizeof(PgCode) == 24,
                "every pointer in a table has its hole");
 
 /* A pointer within an image. */
@@ -160,6 +160,7 @@ static void add_program(Artefact *a) {
         {offsetof(PgProgram, kernels), null(a)},
         {STEPS + PG_ROW * STEP + PHASES, add_phases(a, PG_ROW)},
         {STEPS + PG_BLOCK * STEP + PHASES, add_phases(a, PG_BLOCK)},
+        {STEPS + PG_FEW * STEP + PHASES, null(a)}, /* CPUs do not ask for it */
         {offsetof(PgProgram, tensors),
          add_named(a, "tensors", p->tensors, p->n_tensors, sizeof *p->tensors, offsetof(PgTensor, name))},
         {offsetof(PgProgram, weights), add_plain(a, "weights", p->weights, p->n_weights, sizeof *p->weights)},

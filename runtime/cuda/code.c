@@ -54,6 +54,7 @@ static const char *fault_of(const RtCudaImage *image, size_t bytes, const PgProg
     if (memcmp(image->spec_hash, program->spec_hash, sizeof program->spec_hash) != 0) return "it was built from another spec";
     if (image->n_launches > MOST_LAUNCHES || bytes != sizeof *image + image->n_launches * sizeof(RtCudaLaunch))
         return "its launch table is corrupt";
+    if (image->few_list >= PG_LISTS) return "its list of phases for a few rows is unknown";
     return image->n_ropes == program->n_ropes ? NULL : "it was built from another program";
 }
 

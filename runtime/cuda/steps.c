@@ -57,7 +57,8 @@ static MossError reserve_values(RtCuda *gpu, const RtDeviceStep *s) {
     uint64_t scratch = rt_cuda_scratch_bytes(gpu, s->ld, s->n_segments);
     char what[96];
     snprintf(what, sizeof what, "activations of a step of %u tokens (feed fewer at once with --chunk)", s->rows);
-    uint64_t more = s->mode == PG_BLOCK ? gpu->code.image.arena_per_row * s->ld : 0;
+    const RtCudaImage *image = &gpu->code.image;
+    uint64_t more = s->mode == PG_BLOCK ? image->arena_per_row * s->ld + image->arena_fixed : 0;
     MossError error = rt_cuda_grow(gpu, &gpu->arena, rt_arena_bytes(gpu->program, s->mode, s->rows) + more, what);
     if (error.code == MOSS_OK) error = rt_cuda_grow(gpu, &gpu->scratch, scratch, what);
     if (error.code == MOSS_OK && s->n_out_rows > 0) {
@@ -118,9 +119,8 @@ static MossError stuck_or(const RtCuda *gpu, MossError error) {
     if (error.code == MOSS_OK || !s->set) return error;
     const PgProgram *program = gpu->program;
     const char *phase = "end of step";
-    for (int mode = 0; mode < PG_MODES && s->phase != UINT32_MAX; mode++)
-        if (mode == (gpu->in_row_step ? PG_ROW : PG_BLOCK) && s->phase < program->steps[mode].n_phases)
-            phase = program->steps[mode].phases[s->phase].name;
+    const PgStep *step = &program->steps[gpu->in_row_step ? PG_ROW : gpu->code.image.few_list];
+    if (s->phase < step->n_phases) phase = step->phases[s->phase].name;
     return rt_error(MOSS_DEVICE,
                     "%s: block %u of %u timed out at barrier %u, before %s: %u blocks had arrived; the launch was ended\n"
                     "    note: please report this with the spec; another process that uses the GPU may be the reason",

@@ -19,7 +19,7 @@
 
 enum { SKIPPED = 77, LARGE = 1 << 28, HEAD = 24, COMPILER = 8 }; /* the last two: of an entry's payload (compile.c) */
 
-static const char spec_text[] = "mossc: 1\nname: image\nvocab_size: 32\nd_model: 16\nstack:\n  - ssm: {d_state: 4}\n";
+static const char spec_text[] = "mossc: 1\nname: image\nvocab_size: 32\nd_model: 16\nstack: [shortconv]\n";
 
 /* A program, and a directory for its cache. */
 typedef struct Place {
@@ -31,7 +31,7 @@ typedef struct Place {
 } Place;
 
 static void place_open(Place *p) {
-    PsOptions passes = {0};
+    PsOptions passes = {.few = true};
     *p = (Place){.directory = "/tmp/mossc-image-XXXXXX"};
     assert_non_null(mkdtemp(p->directory));
     assert_true(fe_spec_parse("image.yaml", spec_text, sizeof spec_text - 1, NULL, 0, &p->spec, &p->diags));

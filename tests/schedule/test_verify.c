@@ -19,7 +19,7 @@
 typedef struct Made {
     SuArena arena;
     PgProgram program;
-    PgPhase *phases[PG_MODES];
+    PgPhase *phases[PG_LISTS];
     PgKernel *kernels;
     PgTensor *tensors;
     PgWeight *weights;
@@ -37,9 +37,9 @@ static void *copy(Made *m, const void *table, size_t count, size_t size) {
 
 static void make_writable(Made *m) {
     PgProgram *p = &m->program;
-    for (int mode = 0; mode < PG_MODES; mode++) {
-        m->phases[mode] = copy(m, p->steps[mode].phases, p->steps[mode].n_phases, sizeof(PgPhase));
-        p->steps[mode].phases = m->phases[mode];
+    for (int list = 0; list < PG_LISTS; list++) {
+        m->phases[list] = copy(m, p->steps[list].phases, p->steps[list].n_phases, sizeof(PgPhase));
+        p->steps[list].phases = m->phases[list];
     }
     p->kernels = m->kernels = copy(m, p->kernels, p->n_kernels, sizeof(PgKernel));
     p->tensors = m->tensors = copy(m, p->tensors, p->n_tensors, sizeof(PgTensor));
@@ -83,7 +83,7 @@ static void verify(const Made *m, char out[512]) {
 static PgKernel *kernel_of(Made *m, const PgPhase *phase) { return &m->kernels[phase->kernel]; }
 
 /* The first phase of a kind, with a step in its epilogue if one is asked for. */
-static PgPhase *phase_with(Made *m, PgMode mode, PgKind kind, PgStepKind step) {
+static PgPhase *phase_with(Made *m, int mode, PgKind kind, PgStepKind step) {
     for (uint32_t i = 0; i < m->program.steps[mode].n_phases; i++) {
         PgPhase *p = &m->phases[mode][i];
         if (kernel_of(m, p)->kind == kind && (step == PG_NO_STEP || pg_does(kernel_of(m, p), step))) return p;
@@ -92,7 +92,7 @@ static PgPhase *phase_with(Made *m, PgMode mode, PgKind kind, PgStepKind step) {
     return NULL;
 }
 
-static PgPhase *phase_of(Made *m, PgMode mode, PgKind kind) { return phase_with(m, mode, kind, PG_NO_STEP); }
+static PgPhase *phase_of(Made *m, int mode, PgKind kind) { return phase_with(m, mode, kind, PG_NO_STEP); }
 
 /* Two phases of one stage. */
 static PgPhase *neighbour(Made *m, PgMode mode) {
@@ -180,7 +180,7 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
           (PgEpilogue){{{.kind = PG_STEP_WEIGHTED_SUM}, {.kind = PG_STEP_PLANE_SUM}}})                                             \
     M(combine_without_sum, "moss-tiny", "must begin with a sum",                                                                   \
       kernel_of(m, phase_of(m, PG_BLOCK, PG_COMBINE))->epilogue = (PgEpilogue){{{.kind = PG_STEP_RESIDUAL}}})                      \
-    M(block_that_sums, "moss-tiny", "sums or convolves",                                                                           \
+    M(block_that_sums, "moss-tiny", "sums over experts",                                                                           \
       kernel_of(m, phase_of(m, PG_BLOCK, PG_LINEAR))->epilogue = (PgEpilogue){{{.kind = PG_STEP_PLANE_SUM}}})                      \
     M(no_phases, "moss-tiny", "has no phases", m->program.steps[PG_ROW].n_phases = 0)                                              \
     M(stages_miscounted, "moss-tiny", "stages, expected", m->program.steps[PG_ROW].n_stages++)                                     \
@@ -259,6 +259,16 @@ static PgPhase *neighbour(Made *m, PgMode mode) {
     })                                                                                                                             \
     M(read_before_written, "moss-tiny", "before any phase wrote it",                                                               \
       phase_of(m, PG_ROW, PG_ROUTE)->operands[PG_ROUTE_X] = phase_of(m, PG_ROW, PG_SCAN)->operands[PG_SCAN_Y])                     \
+    M(convolves_in_blocks, "moss-tiny", "need not have all rows",                                                                  \
+      phase_of(m, PG_BLOCK, PG_LINEAR)->kernel = phase_with(m, PG_FEW, PG_LINEAR, PG_STEP_CONV)->kernel)                           \
+    M(norm_behind_one_row, "moss-tiny", "prepares a norm", kernel_of(m, phase_of(m, PG_ROW, PG_LINEAR))->norm_behind = true)       \
+    M(norm_of_blocks, "moss-tiny", "norms its input", kernel_of(m, phase_of(m, PG_BLOCK, PG_LINEAR))->norm = PG_LAYER)             \
+    M(half_a_panel_of_two_matrices, "moss-tiny", "side by side",                                                                   \
+      kernel_of(m, phase_with(m, PG_FEW, PG_LINEAR, PG_STEP_CONV))->first_O++)                                                     \
+    M(squares_of_something_else, "moss-tiny", "wrote something else", {                                                            \
+        PgPhase *p = phase_with(m, PG_FEW, PG_LINEAR, PG_STEP_CONV);                                                               \
+        p->operands[PG_LINEAR_X] = p->operands[PG_LINEAR_SQUARES];                                                                 \
+    })                                                                                                                             \
     M(groups_of_something_else, "moss-tiny", "wrote something else", {                                                             \
         PgPhase *group = phase_of(m, PG_BLOCK, PG_GROUP), *p = group;                                                              \
         while (p->operands[PG_LINEAR_GROUPS].space != PG_ARENA || kernel_of(m, p)->kind != PG_LINEAR) p++;                         \
@@ -283,7 +293,7 @@ static void test_broken_rules_are_found(void **unused) {
     (void)unused;
     int failed = 0;
     for (size_t i = 0; i < sizeof mutations / sizeof *mutations; i++) {
-        Made m = make(mutations[i].spec, &(PsOptions){0});
+        Made m = make(mutations[i].spec, &(PsOptions){.few = true});
         mutations[i].mutate(&m);
         char message[512];
         verify(&m, message);
@@ -319,7 +329,7 @@ static void test_programs_of_specs_are_sound(void **unused) {
         memcpy(name, d->d_name, size - suffix);
         specs++;
         for (int off = 0; off <= PS_PASS_COUNT + 1; off++) {
-            PsOptions options = {0};
+            PsOptions options = {.few = true};
             for (int pass = 0; pass < PS_PASS_COUNT; pass++) options.off[pass] = pass + 1 == off || off > PS_PASS_COUNT;
             expect_sound(name, &options);
         }

@@ -121,7 +121,7 @@ static RtArgs guarded_args(const RtArgs *args, const PgStep *step) {
     guarded_free(&rig->arena);
     guarded_free(&rig->scratch);
     rig->arena_bytes = step->arena_per_row * args->ld + step->arena_fixed;
-    if (step == &rig->c->program->steps[PG_BLOCK]) rig->arena_bytes += image->arena_per_row * args->ld;
+    if (step == &rig->c->program->steps[PG_BLOCK]) rig->arena_bytes += image->arena_per_row * args->ld + image->arena_fixed;
     rig->scratch_bytes =
         image->scratch_per_row * args->ld + (uint64_t)image->scratch_per_segment * args->n_segments + image->scratch_fixed;
     rig->arena = guarded_alloc("arena", rig->arena_bytes);
@@ -391,15 +391,16 @@ static bool add_kinds(Case *cases, int *n, const Options *o) {
     return true;
 }
 
-/* Mistakes in the use of memory that change no result here, whatever the order of threads; --races must find each. The last one changes
- * results. */
+/* Mistakes in the use of memory that change no result here, whatever the order of threads; --races must find each. That of the counter
+ * changes results. */
 static const struct {
     const char *right, *wrong;
 } plants[] = {{"        ADD_RELEASE(&barrier->arrived, 1u);", "        atomicAdd(&barrier->arrived, 1u);"},
               {"        LOAD_ACQUIRE(&barrier->arrived); ", "        "},
               {"INLINE void arrive(GridBarrier *barrier) {\n    __syncthreads();", "INLINE void arrive(GridBarrier *barrier) {"},
               {"ADD_ACQUIRE_RELEASE(counter, 1u)", "atomicAdd(counter, 1u)"},
-              {"if (threadIdx.x == 0) *counter = 0;", ""}};
+              {"if (threadIdx.x == 0) *counter = 0;", ""},
+              {"step->n_segments != step->rows) {\n            __syncthreads();", "step->n_segments != step->rows) {"}};
 
 static bool plant(int which, SuText *text) {
     enum { COUNT = sizeof plants / sizeof plants[0] };
