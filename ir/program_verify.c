@@ -265,6 +265,12 @@ __attribute__((format(printf, 4, 5))) static bool bad_phase(const Verify *v, int
     return bad(v, "phase %s (%s, stage %u): %s", phase->name, LISTS[list], phase->stage, text);
 }
 
+/* What kernels of PG_FEW alone do. */
+static bool is_of_few_rows(const PgKernel *k) {
+    bool linear = k->kind == PG_LINEAR && (pg_does(k, PG_STEP_CONV) || k->norm != PG_NO_NORM || k->first_O > 0);
+    return k->mode == PG_BLOCK && (linear || k->norm_behind);
+}
+
 static bool check_phase(const Verify *v, int list, uint32_t i) {
     const PgPhase *p = phase_at(v, list, i);
     if (p->name == NULL) return bad(v, "phase %u (%s) has no name", i, LISTS[list]);
@@ -278,8 +284,8 @@ static bool check_phase(const Verify *v, int list, uint32_t i) {
         return bad_phase(v, list, p, "it counts blocks of %u of %u experts", p->k, p->E);
     const PgKernel *k = kernel_of(v, p);
     if (k != NULL && k->mode != pg_mode_of(list)) return bad_phase(v, list, p, "its kernel is of the other mode");
-    if (k != NULL && list == PG_BLOCK && k->kind == PG_LINEAR && pg_does(k, PG_STEP_CONV))
-        return bad_phase(v, list, p, "it convolves, but its tiles need not have all rows of a segment");
+    if (k != NULL && list == PG_BLOCK && is_of_few_rows(k))
+        return bad_phase(v, list, p, "it joins what only few rows join: its tiles need not have all rows of a segment");
     return true;
 }
 

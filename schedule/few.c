@@ -38,7 +38,8 @@ static void join_convs(ScBuilder *b) {
 static bool takes_factor(const ScBuilder *b, const IrRegion *region, IrValueId norm) {
     if (region->kind == IR_REGION_ROUTER) return true;
     return region->kind == IR_REGION_LINEAR && sc_role(region, IR_ROLE_y) != b->g->logits && !rounds(b, region) &&
-           stored_dtype(b, region) == IR_BF16 && b->layouts[norm].planes == PG_ROWS && b->layouts[norm].width % CHUNK == 0;
+           stored_dtype(b, region) == IR_BF16 && !b->options->bf16_inputs && b->layouts[norm].planes == PG_ROWS &&
+           b->layouts[norm].width % CHUNK == 0;
 }
 
 static bool readers_take_factor(const ScBuilder *b, IrValueId norm) {

@@ -69,7 +69,8 @@ void cg_cuda_groups(CgCuda *c, int operand) {
 
 uint32_t cg_cuda_few_bytes(const CgCudaTarget *target) {
     enum { LARGE = 128 * 1024, SMALL = 64 * 1024 };
-    return CG_CUDA_HELD + LARGE <= target->shared ? LARGE : SMALL;
+    uint32_t squares = (uint32_t)target->threads * sizeof(float); /* of a norm: gemm.c */
+    return CG_CUDA_HELD + LARGE + squares <= target->shared ? LARGE : SMALL;
 }
 
 void cg_cuda_words(CgCuda *c) {
@@ -86,6 +87,7 @@ void cg_cuda_put_to(CgCuda *c, const char *y, const char *base, const char *stri
                     const char *v) {
     if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "%s[%s%s%s] = %s;\n", y, base, base[0] != '\0' ? " + " : "", at, v);
     if (c->y_words == CG_NO_WORDS) return;
+    if (c->words_panels > 0) SU_BUG("words of the first panels, by number");
     cg_cu(c, "put_number<%s, %s>(words%s%s, %s, %s, %s, %s);\n", words_type(c), cg_cuda_truth(c->target->fast),
           base[0] != '\0' ? " + " : "", base, stride, row, i, v);
 }

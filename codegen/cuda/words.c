@@ -195,13 +195,16 @@ static bool is_hidden(const Plan *p, uint32_t i) {
 static void choose_panels(Plan *p) {
     enum { PANEL = PG_LANES * sizeof(float) };
     for (uint32_t i = 0; i < p->program->n_kernels; i++) p->words.panels[i] = 0;
-    for (uint32_t i = 0; i < p->step->n_phases; i++) {
-        if (p->maker[i] == p->step->n_phases || kernel_of(p, i)->x_layout != PG_ROWS) continue;
+    for (uint32_t i = 0; i < p->step->n_phases; i++) { /* the most that is read of any of its phases */
+        if (p->maker[i] == p->step->n_phases) continue;
         uint64_t *panels = &p->words.panels[p->step->phases[p->maker[i]].kernel];
-        uint64_t read = pg_panels(kernel_of(p, i)->K);
+        uint64_t read = kernel_of(p, i)->x_layout == PG_ROWS ? pg_panels(kernel_of(p, i)->K) : UINT64_MAX / PANEL;
+        if (read > *panels) *panels = read;
+    }
+    for (uint32_t i = 0; i < p->step->n_phases; i++) {
+        uint64_t *panels = &p->words.panels[p->step->phases[i].kernel];
         Value y;
-        if (written_value(p, p->maker[i], &y) && y.operand.fixed == 0 && read * PANEL < y.operand.per_row && read > *panels)
-            *panels = read;
+        if (written_value(p, i, &y) && (y.operand.fixed != 0 || *panels * PANEL >= y.operand.per_row)) *panels = 0;
     }
 }
 
@@ -244,6 +247,7 @@ static bool ended_before(const PgStep *step, uint32_t a, uint32_t b) { return st
 /* Where words lie. Beside: first come, first served, among those that live at the same time. */
 static void place(Plan *p) {
     const PgStep *step = p->step;
+    for (uint32_t i = 0; i < step->n_phases; i++) p->last[i] = i; /* words that nobody reads live in their stage */
     for (uint32_t i = 0; i < step->n_phases; i++)
         if (p->maker[i] < step->n_phases) p->last[p->maker[i]] = i;
     for (uint32_t i = 0; i < step->n_phases; i++) {

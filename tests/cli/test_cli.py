@@ -227,7 +227,7 @@ def test_a_failed_write_leaves_nothing(m):
 
 
 def test_an_interrupted_command_leaves_nothing(m):
-    spec = m.file("large.yaml", TINY.replace("vocab_size: 256", "vocab_size: 1000000"))
+    spec = m.file("large.yaml", TINY.replace("vocab_size: 256", "vocab_size: 200000"))
     before = m.left()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGBUS):
         process = subprocess.Popen([m.program, "init", spec, "-o", "w"], cwd=m.directory, stderr=subprocess.PIPE)

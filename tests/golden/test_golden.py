@@ -1,9 +1,11 @@
 """mossc against Hugging Face transformers and mamba_ssm: tiny models of many families with the logits that those gave for one sequence.
 
-usage: test_golden.py --mossc PROGRAM [--kept] [FOLDER…]
+usage: test_golden.py --mossc PROGRAM [--kept] [--all] [FOLDER…]
 
 Every folder (config.json, model*.safetensors, tokens.txt, logits.npy) is imported (`mossc import`) and run, and imported with the
 config of transformers 4, where there is one (config-v4.json), it gives the same spec. The folders lie beside the repository, in ../shared/golden or where MOSSC_GOLDEN says; --kept runs the few that are kept here, in data/.
+The evaluator in double runs every model. Compiled code, which tests/random compares with an evaluator, runs those whose programs have a kind of
+kernel that none before them has, with --all every one.
 """
 import argparse
 import pathlib
@@ -12,11 +14,15 @@ import tempfile
 
 import numpy as np
 
-from golden import SKIPPED, TOLERANCE, off, root_of, run
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "reference"))
+from golden import SKIPPED, TOLERANCE, off, root_of, run  # noqa: E402
+from kernels import NewKinds  # noqa: E402
 
 # Of the evaluator in double: the expected logits are rounded to float32, and so are folded multipliers and dt biases.
 TOLERANCE_OF_DOUBLE = 2e-6
-RUNS = {"compiled, prefill": ([], TOLERANCE), "compiled, decode": (["--mode", "decode"], TOLERANCE), "evaluator": (["--reference", 64], TOLERANCE_OF_DOUBLE)}
+EVALUATOR = {"evaluator": (["--reference", 64], TOLERANCE_OF_DOUBLE)}
+COMPILED = {"compiled, prefill": ([], TOLERANCE), "compiled, decode": (["--mode", "decode"], TOLERANCE)}
 
 # Folders that must be there.
 REQUIRED = {
@@ -84,7 +90,7 @@ def older(folder, scratch):
     return made
 
 
-def compare(mossc, folder, scratch):
+def compare(mossc, folder, scratch, new_kinds):
     out, logits = scratch / "imported", scratch / "logits.npy"
     spec = imported(mossc, folder, out)
     other = older(folder, scratch)
@@ -94,13 +100,13 @@ def compare(mossc, folder, scratch):
         print(f"refused {folder.name}: {REFUSED[folder.name]}", flush=True)
         return
     expected = np.load(folder / "logits.npy")
-    found = {}
-    for name, (options, _) in RUNS.items():
+    found, runs = {}, {**EVALUATOR, **(COMPILED if new_kinds.has(out / "spec.yaml") else {})}
+    for name, (options, _) in runs.items():
         done = run(mossc, "logits", out / "spec.yaml", "-w", out / "model.safetensors", "--tokens", folder / "tokens.txt", "-o", logits, *options)
         assert done.returncode == 0, f"{name} ended with {done.returncode}:\n{done.stderr}\n{spec}"
         found[name] = off(np.load(logits), expected)
     shown = ", ".join(f"{name} {value:.2g}" for name, value in found.items())
-    assert all(found[name] <= tolerance for name, (_, tolerance) in RUNS.items()), f"off by, of the rms: {shown}\n{spec}"
+    assert all(found[name] <= tolerance for name, (_, tolerance) in runs.items()), f"off by, of the rms: {shown}\n{spec}"
     print(f"ok      {folder.name}: off by, of the rms: {shown}", flush=True)
 
 
@@ -121,16 +127,17 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--mossc", required=True)
     parser.add_argument("--kept", action="store_true", help="run the folders in the repository")
+    parser.add_argument("--all", action="store_true", help="compiled code of every model")
     parser.add_argument("folders", nargs="*")
     options = parser.parse_args()
     chosen = folders(options)
     if chosen is None:
         return SKIPPED
-    failed = []
+    failed, new_kinds = [], NewKinds(options.mossc, options.all)
     for folder in chosen:
         with tempfile.TemporaryDirectory() as directory:
             try:
-                compare(options.mossc, folder, pathlib.Path(directory))
+                compare(options.mossc, folder, pathlib.Path(directory), new_kinds)
             except AssertionError as error:
                 failed.append(folder.name)
                 print(f"FAILED  {folder.name}: {error}", flush=True)

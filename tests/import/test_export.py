@@ -17,6 +17,7 @@ from harness import TINY, Skipped, run_tests  # noqa: E402
 GOLDEN = pathlib.Path(os.environ.get("MOSSC_GOLDEN") or pathlib.Path(__file__).resolve().parents[3] / "shared" / "golden")
 FOLDERS = ["mamba-a", "mamba-a-bias", "mamba2-a", "mamba2-a-dtlimit", "mamba2-a-groups", "llama-a", "llama-a-llama3", "mistral-a", "mixtral-a", "qwen2-a",
            "qwen3-a"]  # fmt: skip
+EVALUATED = ("--reference", 32)  # the bits of compiled code, and nothing is compiled
 TEMPLATES = {
     "mamba2": "mossc: 1\nname: m\nvocab_size: 64\nd_model: 32\nmax_positions: 100\nstack:\n  - repeat: 2\n    blocks: [{ssm: {kind: mamba2, d_inner: 64, head_dim: 16, d_state: 8, bias: true}}]\n",
     "llama": "mossc: 1\nname: l\nvocab_size: 64\nd_model: 64\ntie_embeddings: false\nstack:\n  - repeat: 2\n    blocks: [{attention: {n_heads: 4, n_kv_heads: 2, head_dim: 16, bias: true, rope: {theta: 500}}}, {mlp: {d_ff: 96, activation: geglu_tanh, bias: true}}]\n",
@@ -102,7 +103,7 @@ def test_specs_of_ours_come_back(m):
             assert json.loads((m.directory / "exported" / "config.json").read_text())["model_type"] == family
             m.file("tokens.txt", "1 5 7 60 3 2 9 11 4")
             for directory, weights in ((spec, "w"), (back / "spec.yaml", back / "model.safetensors")):
-                m.run("logits", directory, "-w", weights, "--tokens", "tokens.txt", "-o", f"{pathlib.Path(directory).stem}.npy")
+                m.run("logits", directory, "-w", weights, "--tokens", "tokens.txt", "-o", f"{pathlib.Path(directory).stem}.npy", *EVALUATED)
             assert m.npy("s.npy")[1] == m.npy("spec.npy")[1], (family, dtype)
 
 
@@ -175,7 +176,7 @@ def same_gguf(m, folder):
     assert bos[0] == bos[1], (folder, bos)
     m.file("tokens.txt", "1 5 7 60 3 2 9 11 4 17 33 21 8 8 1 90 44 23 12 66")
     for name in ("first", "again"):
-        m.run("logits", name, "--tokens", "tokens.txt", "-o", f"{name}.npy")
+        m.run("logits", name, "--tokens", "tokens.txt", "-o", f"{name}.npy", *EVALUATED)
     if not any(key.endswith(".A_log") for key in before):
         assert m.npy("first.npy")[1] == m.npy("again.npy")[1], folder
 
@@ -198,8 +199,8 @@ def test_gguf_says_llama_3_s_rope_whatever_its_low_factor(m):
     m.run("init", spec, "-o", "w", "--seed", "5")
     gguf_comes_back(m, spec, "w")
     m.file("tokens.txt", " ".join(str(7 * i % 64) for i in range(200)))
-    m.run("logits", spec, "-w", "w", "--tokens", "tokens.txt", "-o", "a.npy")
-    m.run("logits", "again", "--tokens", "tokens.txt", "-o", "b.npy")
+    m.run("logits", spec, "-w", "w", "--tokens", "tokens.txt", "-o", "a.npy", *EVALUATED)
+    m.run("logits", "again", "--tokens", "tokens.txt", "-o", "b.npy", *EVALUATED)
     a, b = (np.array(m.npy(name)[0]) for name in ("a.npy", "b.npy"))
     assert np.abs(a - b).max() < 1e-4 * np.sqrt((a * a).mean())
 

@@ -13,6 +13,8 @@ sys.dont_write_bytecode = True
 from folders import KEPT, change, imported, kept  # noqa: E402
 from harness import run_tests  # noqa: E402
 
+EVALUATED = ("--reference", 32)  # nothing is compiled
+
 
 # ---------------------------------------------------------------------------------------------- in the place of a spec
 
@@ -97,7 +99,7 @@ def several(m, names):
     for name in names[1:]:
         shutil.copytree(m.directory / names[0], m.directory / name)
     for name in names:
-        m.run("logits", name, "--tokens", "tokens.txt", "-o", "x")
+        m.run("logits", name, "--tokens", "tokens.txt", "-o", "x", *EVALUATED)
 
 
 def used_long_ago(m, name, days):
@@ -115,11 +117,11 @@ def test_the_cache_of_models_is_bounded(m):
     used_long_ago(m, "c", 3)
     used_long_ago(m, "a", 2)
     used_long_ago(m, "b", 1)
-    m.run("logits", "c", "--tokens", "tokens.txt", "-o", "x")  # found, and used last now
+    m.run("logits", "c", "--tokens", "tokens.txt", "-o", "x", *EVALUATED)  # found, and used last now
     assert models_of(m) == ["a", "b", "c"]
     m.variables["MOSSC_MODELS_SIZE"] = "0"
     shutil.copytree(m.directory / "a", m.directory / "d")
-    m.run("logits", "d", "--tokens", "tokens.txt", "-o", "x")  # no room at all, but for what is in use
+    m.run("logits", "d", "--tokens", "tokens.txt", "-o", "x", *EVALUATED)  # no room at all, but for what is in use
     assert models_of(m) == ["d"]
     m.variables["MOSSC_MODELS_SIZE"] = "x"
     assert "MOSSC_MODELS_SIZE: expected a number of MiB" in m.run("cache").stderr
@@ -158,7 +160,7 @@ def test_a_model_is_found_or_made_while_others_remove_it(m):
     removers = [subprocess.Popen(["sh", "-c", f"for i in $(seq 40); do '{m.program}' cache --keep-size 0; done"], env=m.environment(), stdout=subprocess.DEVNULL) for _ in range(2)]
     first = (m.directory / "x").read_bytes()
     for _ in range(12):
-        m.run("logits", "a", "--tokens", "tokens.txt", "-o", "x")
+        m.run("logits", "a", "--tokens", "tokens.txt", "-o", "x", *EVALUATED)
         assert (m.directory / "x").read_bytes() == first
     for remover in removers:
         assert remover.wait() == 0

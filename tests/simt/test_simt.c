@@ -391,15 +391,16 @@ static bool add_kinds(Case *cases, int *n, const Options *o) {
     return true;
 }
 
-/* Mistakes in the use of memory that change no result here, whatever the order of threads; --races must find each. The last one changes
- * results. */
+/* Mistakes in the use of memory that change no result here, whatever the order of threads; --races must find each. That of the counter
+ * changes results. */
 static const struct {
     const char *right, *wrong;
 } plants[] = {{"        ADD_RELEASE(&barrier->arrived, 1u);", "        atomicAdd(&barrier->arrived, 1u);"},
               {"        LOAD_ACQUIRE(&barrier->arrived); ", "        "},
               {"INLINE void arrive(GridBarrier *barrier) {\n    __syncthreads();", "INLINE void arrive(GridBarrier *barrier) {"},
               {"ADD_ACQUIRE_RELEASE(counter, 1u)", "atomicAdd(counter, 1u)"},
-              {"if (threadIdx.x == 0) *counter = 0;", ""}};
+              {"if (threadIdx.x == 0) *counter = 0;", ""},
+              {"step->n_segments != step->rows) {\n            __syncthreads();", "step->n_segments != step->rows) {"}};
 
 static bool plant(int which, SuText *text) {
     enum { COUNT = sizeof plants / sizeof plants[0] };
