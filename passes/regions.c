@@ -2,7 +2,7 @@
  *
  * Requires: the passes before it. Provides: every linear and every attend in a region; the head with its scaling, and the norm
  * before it, which makes only the rows whose logits are asked for; rope with its attention. With elementwise fusion also what a
- * one-row step fuses and others do not: a norm is made again by each region that reads it, which costs less than a stage of its
+ * one-row step fuses (one of few rows: where it can, schedule/few.c), and others do not: a norm is made again by each region that reads it, which costs less than a stage of its
  * own; a convolution is computed by the linear that makes its x. Destroys: nothing. */
 #include "passes/graph_tools.h"
 #include "passes/passes.h"

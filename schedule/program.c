@@ -122,6 +122,9 @@ static void collect_hidden(ScBuilder *b) {
     for (int32_t i = 0; residuals != NULL && i <= blocks; i++) b->hidden[residuals[i]] = 1 + (uint32_t)i;
 }
 
+/* Without the schedule pass a step of few rows takes PG_BLOCK's phases. */
+static bool makes_few(const PsOptions *options) { return options->few && !options->off[PS_SCHEDULE]; }
+
 static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
                                  SuDiags *diags) {
     if (!check_kernels(graph, diags)) return false;
@@ -130,7 +133,7 @@ static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options,
     b.layouts = sc_layouts(graph, &b.scratch);
     b.fused = SU_NEW_ARRAY(&b.scratch, uint8_t, graph->n_values);
     collect_fused(&b);
-    if (options->few) sc_join_few(&b);
+    if (makes_few(options)) sc_join_few(&b);
     b.hidden = SU_NEW_ARRAY(&b.scratch, uint32_t, graph->n_values);
     collect_hidden(&b);
     b.buffer_of = SU_NEW_ARRAY(&b.scratch, int32_t, graph->n_values);
@@ -150,7 +153,7 @@ static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options,
         (PgProgram){.name = su_strdup(arena, graph->name), .vocab_size = ir_vocab_size(graph), .d_model = ir_model_width(graph)};
     memcpy(program->spec_hash, graph->spec_hash, sizeof program->spec_hash);
     for (int list = 0; list < PG_LISTS; list++)
-        if (list != PG_FEW || options->few) build_list(&b, list, &program->steps[list]);
+        if (list != PG_FEW || makes_few(options)) build_list(&b, list, &program->steps[list]);
     finish_weights(&b, program);
     program->max_positions = graph->max_positions;
     program->max_rows = largest_step(&b, &program->steps[PG_BLOCK]);

@@ -63,6 +63,7 @@ typedef struct CgCudaPlan {
     RtCudaImage image;
     RtCudaLaunch *launches; /* [image.n_launches], in the arena */
     uint32_t n_entries;
+    uint64_t few_per_row, few_fixed; /* bytes of arena that rows_step takes: few_per_row · LD + few_fixed */
 } CgCudaPlan;
 
 /* What all programs of a target share, and what is the program's own. cg_cuda_print writes one behind the other. */

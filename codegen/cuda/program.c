@@ -592,17 +592,16 @@ static void plan_lists(Printing *p, SuArena *arena) {
     share_tiles(p, arena);
 }
 
-/* What a list takes more than the program's PG_BLOCK. */
+/* What the text takes more than the program's PG_BLOCK: its words; and for rows_step, whose steps are small, a fixed part. */
 static void note_arena(Printing *p) {
-    const PgStep *block = &p->program->steps[PG_BLOCK];
-    for (int list = PG_BLOCK; list <= PG_FEW; list++) {
-        const PgStep *step = p->lists[list].step;
-        uint64_t per_row = step->arena_per_row + p->lists[list].words.arena_per_row;
-        if (per_row > block->arena_per_row)
-            p->plan.image.arena_per_row = larger(p->plan.image.arena_per_row, per_row - block->arena_per_row);
-        if (step->arena_fixed > block->arena_fixed)
-            p->plan.image.arena_fixed = larger(p->plan.image.arena_fixed, step->arena_fixed - block->arena_fixed);
-    }
+    const PgStep *block = p->lists[PG_BLOCK].step, *few = p->lists[PG_FEW].step;
+    uint64_t per_row = block->arena_per_row + p->lists[PG_BLOCK].words.arena_per_row, most = pg_ld(CG_CUDA_FEW_ROWS);
+    p->plan.few_per_row = few->arena_per_row + p->lists[PG_FEW].words.arena_per_row;
+    p->plan.few_fixed = few->arena_fixed;
+    p->plan.image.arena_per_row = (uint32_t)p->lists[PG_BLOCK].words.arena_per_row;
+    uint64_t grows = p->plan.few_per_row > per_row ? (p->plan.few_per_row - per_row) * most : 0;
+    uint64_t stays = few->arena_fixed > block->arena_fixed ? few->arena_fixed - block->arena_fixed : 0;
+    p->plan.image.arena_fixed = (uint32_t)(grows + stays);
 }
 
 /* ---------------------------------------------------------------------------------------------- the text */

@@ -113,8 +113,8 @@ static void upload_weights(const uint8_t *weights) {
     guarded_read_only(&rig->weights);
 }
 
-/* The step as the launch sees it: other weights, another arena with nothing in it. */
-static RtArgs guarded_args(const RtArgs *args, const PgStep *step) {
+/* The step as the launch sees it: other weights, another arena with nothing in it, as large as that launch takes. */
+static RtArgs guarded_args(const RtArgs *args, const PgStep *step, bool few) {
     const RtCudaImage *image = &rig->c->code.plan.image;
     RtArgs guarded = *args;
     if (rig->weights.data == NULL) upload_weights(args->weights);
@@ -122,6 +122,7 @@ static RtArgs guarded_args(const RtArgs *args, const PgStep *step) {
     guarded_free(&rig->scratch);
     rig->arena_bytes = step->arena_per_row * args->ld + step->arena_fixed;
     if (step == &rig->c->program->steps[PG_BLOCK]) rig->arena_bytes += image->arena_per_row * args->ld + image->arena_fixed;
+    if (few) rig->arena_bytes = rig->c->code.plan.few_per_row * args->ld + rig->c->code.plan.few_fixed;
     rig->scratch_bytes =
         image->scratch_per_row * args->ld + (uint64_t)image->scratch_per_segment * args->n_segments + image->scratch_fixed;
     rig->arena = guarded_alloc("arena", rig->arena_bytes);
@@ -166,10 +167,11 @@ static void run_phase(const RtArgs *args, const PgPhase *phase, uint32_t tile0, 
     (void)tile0, (void)tile1;
     kinds_seen[mode] |= 1ull << program->kernels[phase->kernel].kind;
     if (rig->finding[0] != '\0' || phase != step->phases) return;
-    RtArgs guarded = guarded_args(args, step);
+    bool few = mode == PG_BLOCK && rig->few && args->rows <= image->few_rows;
+    RtArgs guarded = guarded_args(args, step, few);
     if (mode == PG_ROW)
         launch_together(rig->code->row, image->row_shared, &guarded, "row_step");
-    else if (rig->few && args->rows <= image->few_rows)
+    else if (few)
         launch_together(rig->code->rows, image->few_shared, &guarded, "rows_step");
     else
         launch_all(&guarded);
