@@ -18,7 +18,7 @@ BLOCKS = ("q8", "q4")
 LARGE = 32  # products in a turn of a kernel with large tiles
 # The most instructions and register moves for a product, of x as words in whole chunks.
 INSTRUCTIONS, MOVES = 4.0, 0.1
-# Where x of adapters comes as floats: rounded in the loop, and of K = 8 in a single chunk.
+# Where x of some kernels comes as floats: adapters, whose K is 8, and down_proj beside them.
 ROUNDING_SPECS = ("recursive-mossnet",)
 LARGE_OF_WARPGROUPS = 8  # each of them 64 x ROWS x 16, not 16 x 8 x 16
 INSTRUCTIONS_OF_WARPGROUPS, MOVES_OF_WARPGROUPS = 24.0, 1.0  # a product takes the tensor cores 32 cycles of 64 rows
