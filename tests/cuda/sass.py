@@ -17,6 +17,7 @@ SKIPPED = 77
 INSTRUCTION = re.compile(r"/\*([0-9a-f]+)\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)([^;]*);")
 PRODUCTS = ("HMMA", "IMMA", "HGMMA")
 MOVES = ("MOV", "IMAD.MOV")
+ROUNDING = "F2FP"  # of pairs of floats to 16 bits
 GENERIC = ("LD", "ST", "ATOM")  # LDG, STS and so on say where
 
 
@@ -67,6 +68,7 @@ class Function:
             "loop": len(loop),
             "warpgroups": sum(i.kind == "HGMMA" for i in loop),
             "moves": sum(i.move for i in loop),
+            "rounds": any(i.kind == ROUNDING for i in loop),
             "generic": sum(i.generic for i in self.code),
             "local": sum(i.kind in ("LDL", "STL") for i in self.code),
         }

@@ -18,6 +18,8 @@ BLOCKS = ("q8", "q4")
 LARGE = 32  # products in a turn of a kernel with large tiles
 # The most instructions and register moves for a product, of x as words in whole chunks.
 INSTRUCTIONS, MOVES = 4.0, 0.1
+# Where x of some kernels comes as floats: adapters, whose K is 8, and down_proj beside them.
+ROUNDING_SPECS = ("recursive-mossnet",)
 LARGE_OF_WARPGROUPS = 8  # each of them 64 x ROWS x 16, not 16 x 8 x 16
 INSTRUCTIONS_OF_WARPGROUPS, MOVES_OF_WARPGROUPS = 24.0, 1.0  # a product takes the tensor cores 32 cycles of 64 rows
 
@@ -36,13 +38,15 @@ def generic(found):
             yield f"{f.name}: {f.count()['generic']} loads, stores or atomics whose space is not known"
 
 
-def counted(found, warpgroups):
+def counted(found, warpgroups, may_round=False):
     """What is beyond the limits of kernels with large tiles."""
     instructions, moves = (INSTRUCTIONS_OF_WARPGROUPS, MOVES_OF_WARPGROUPS) if warpgroups else (INSTRUCTIONS, MOVES)
     tiles = large_tiles(found, warpgroups)
     if not tiles:
         yield "no kernel has a loop with many products"
     for name, c in tiles:
+        if may_round and c["rounds"]:
+            continue
         if c["loop"] > instructions * c["products"] or c["moves"] > moves * c["products"]:
             yield f"{name}: {c['loop']} instructions and {c['moves']} moves for {c['products']} products"
 
@@ -50,8 +54,10 @@ def counted(found, warpgroups):
 def worst(found, warpgroups):
     """Of all large tiles: the most instructions and moves for a product."""
     counts = [c for _, c in large_tiles(found, warpgroups)]
-    most = [max((c[key] / c["products"] for c in counts), default=0) for key in ("loop", "moves")]
-    return f"{len(counts)} kernels, at most {most[0]:.2f} instructions and {most[1]:.2f} moves for a product"
+    rounding = sum(c["rounds"] for c in counts)
+    most = [max((c[key] / c["products"] for c in counts if not c["rounds"]), default=0) for key in ("loop", "moves")]
+    text = f"{len(counts) - rounding} kernels, at most {most[0]:.2f} instructions and {most[1]:.2f} moves for a product"
+    return text + (f"; {rounding} that round x" if rounding else "")
 
 
 def cases(wide):
@@ -73,7 +79,7 @@ def main():
         if found is None:
             print("skipped: there is no NVRTC or no nvdisasm here")
             return sass.SKIPPED
-        wrong = [*generic(found), *([] if blocks else counted(found, warpgroups))]
+        wrong = [*generic(found), *([] if blocks else counted(found, warpgroups, spec in ROUNDING_SPECS))]
         shown = f"{len(found)} functions" if blocks else worst(found, warpgroups)
         print(spec, dtype, "fast" if fast else "", target, shown, *(f"\n  FAILED: {w}" for w in wrong), flush=True)
         bad += len(wrong)
