@@ -46,6 +46,9 @@ class Forked:
             os.chdir(directory)
             os.environ.clear()
             os.environ.update(environment)
+            if "torch" in sys.modules:
+                # Its pool of threads is not copied. It is made anew here, and not by two threads at once, which is an error of PyTorch.
+                sys.modules["torch"].set_num_threads(1)
             status = main([str(a) for a in arguments])
         except SystemExit as end:
             status = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
