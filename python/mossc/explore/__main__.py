@@ -5,6 +5,7 @@ import pathlib
 import sys
 import warnings
 
+from mossc.errors import without
 from mossc.explore.errors import ExploreError, NoStudy
 
 HEARTBEAT = 60  # seconds
@@ -115,8 +116,10 @@ def _is_there(options) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    import optuna
-
+    try:
+        import optuna
+    except ImportError as error:
+        sys.exit(without("mossc.explore", "explore", error))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of heartbeats
     from mossc.explore.work import Stopped

@@ -16,7 +16,7 @@ from mossc import files
 from mossc.train import data
 from mossc.train.evaluate import nats_of
 
-TRAIN = forked.Server("mossc.train.__main__")
+TRAIN = forked.Server("mossc.train.command")
 TOKENIZER = ROOT / "tests/tokenizer/models/qwen2-a/tokenizer.json"
 UMASK = os.umask(0o022)
 os.umask(UMASK)
