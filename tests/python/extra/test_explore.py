@@ -419,6 +419,10 @@ def test_mistakes_are_told(m):
         explore.json("create", "space.yaml", "-o", "out", "--trials", 2)
         m.file("space.yaml", (m.directory / "space.yaml").read_text().replace("[1, 2, 3, 4]", "[1, 2]"))
         assert "of another space" in explore.run("create", "space.yaml", "-o", "other", status=1)
+        for option in ("--trials", "--rounds", "--heartbeat"):
+            assert f"{option}: '0': expected a number from 1" in explore.run("create", "space.yaml", option, 0, status=2)
+        for explore.storage in ("study.db", "postgresql://host:port/x"):
+            assert f"expected sqlite:///FILE.db or postgresql://USER@HOST/DATABASE, got '{explore.storage}'" in explore.run("work", status=1)
         explore.storage = "sqlite://"
         assert "in memory" in explore.run("work", status=1)
         explore.storage = "mysql://x"
