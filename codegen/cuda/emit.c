@@ -87,7 +87,7 @@ void cg_cuda_put_to(CgCuda *c, const char *y, const char *base, const char *stri
                     const char *v) {
     if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "%s[%s%s%s] = %s;\n", y, base, base[0] != '\0' ? " + " : "", at, v);
     if (c->y_words == CG_NO_WORDS) return;
-    if (c->words_panels > 0) SU_BUG("words of the first panels, by number");
+    if (c->words_panels > 0) SU_BUG("words of some panels, by number");
     cg_cu(c, "put_number<%s, %s>(words%s%s, %s, %s, %s, %s);\n", words_type(c), cg_cuda_truth(c->target->fast),
           base[0] != '\0' ? " + " : "", base, stride, row, i, v);
 }
@@ -97,9 +97,11 @@ void cg_cuda_put_quad(CgCuda *c, const char *base, const char *stride, const cha
     cg_cuda_put_quad_to(c, "y", base, stride, at, row, panel, v);
 }
 
-void cg_cuda_norm_behind(CgCuda *c, int norm_w, int squares, int scaled) {
-    cg_cu(c, "const float *norm_w = floats(step, phase, %d);\nfloat *squares = floats(step, phase, %d);\n", norm_w, squares);
-    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "float *scaled = floats(step, phase, %d);\n", scaled);
+void cg_cuda_norm_behind(CgCuda *c) {
+    PgNormSlots slots = pg_norm_slots(c->kernel->kind);
+    cg_cu(c, "const float *norm_w = floats(step, phase, %d);\nfloat *squares = floats(step, phase, %d);\n", slots.norm_w,
+          slots.squares);
+    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "float *scaled = floats(step, phase, %d);\n", slots.scaled);
 }
 
 void cg_cuda_put_quad_to(CgCuda *c, const char *y, const char *base, const char *stride, const char *at, const char *row,
@@ -107,9 +109,12 @@ void cg_cuda_put_quad_to(CgCuda *c, const char *y, const char *base, const char 
     const char *plus = base[0] != '\0' ? " + " : "";
     if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "*quad(%s%s%s + %s) = %s;\n", y, plus, base, at, v);
     if (c->y_words == CG_NO_WORDS) return;
-    if (c->words_panels > 0) cg_cu(c, "if (%s < %llu) ", panel, (unsigned long long)c->words_panels);
+    char of_words[64];
+    snprintf(of_words, sizeof of_words, c->first_words_panel > 0 ? "%s - %llu" : "%s", panel,
+             (unsigned long long)c->first_words_panel);
+    if (c->words_panels > 0) cg_cu(c, "if (%s < %llu) ", of_words, (unsigned long long)c->words_panels);
     cg_cu(c, "put_quad<%s, %s>(words%s%s, %s, %s, %s, q, %s);\n", words_type(c), cg_cuda_truth(c->target->fast), plus, base, stride,
-          row, panel, v);
+          row, of_words, v);
 }
 
 const char *cg_cuda_type(IrDtype dtype) {

@@ -8,7 +8,7 @@
  * 4 t on; both operands agree in that order of k, which a sum does not see.
  * x enters as the sum of two numbers of the weights' type, `high` + `low`, which keeps 16 bits of it; FAST leaves `low` out. */
 
-enum { CHUNK = 32, SLOT_QUADS = CHUNK / 2 * 4 /* of 16-bit weights, in a chunk */ };
+enum { SLOT_QUADS = CHUNK / 2 * 4 /* of 16-bit weights, in a chunk */ };
 
 #ifndef MOSSC_SIMT
 #if __CUDA_ARCH__ >= 800
@@ -657,7 +657,6 @@ INLINE void norm_row(float *xs, u32 K, bool layer, float eps, const float *norm_
  * device's memory, two chunks ahead. All warps share x, which is in shared memory for as many chunks as fit FEW_BYTES:
  * xs[chunk][half][rows][4]. */
 
-enum { FEW_ROWS = 64 };
 
 /* Part `part` of a tile's k. */
 struct Share {

@@ -7,6 +7,7 @@
 
 #include <cmocka.h>
 
+#include "codegen/cuda/cuda.h"
 #include "frontend/lower.h"
 #include "frontend/spec.h"
 #include "schedule/schedule.h"
@@ -43,7 +44,7 @@ static void count(const char *name, const char *set, const PsOptions *options, C
 
 static void expect(const char *name, const char *set, Counts expected) {
     Counts block, few;
-    count(name, set, &(PsOptions){.few = true, .check = true}, &block, &few);
+    count(name, set, &(PsOptions){.few = &cg_cuda_few, .check = true}, &block, &few);
     if (few.stages != expected.stages || few.phases != expected.phases)
         fail_msg("%s %s: %u stages and %u phases, expected %u and %u (of %u and %u)", name, set, few.stages, few.phases,
                  expected.stages, expected.phases, block.stages, block.phases);
@@ -61,7 +62,7 @@ static void mamba_370m_takes_195_stages(void **unused) {
 static void others_join_what_they_can(void **unused) {
     (void)unused;
     Counts block, few;
-    count("mamba-370m", "weights.dtype=f32", &(PsOptions){.few = true}, &block, &few);
+    count("mamba-370m", "weights.dtype=f32", &(PsOptions){.few = &cg_cuda_few}, &block, &few);
     assert_int_equal(few.stages, block.stages);
     expect("mamba-370m", "weights.dtype=f16", (Counts){5 * 48 + 3, 5 * 48 + 3});
     expect("mamba-370m", "weights.dtype=q8", (Counts){8 * 48 + 4, 8 * 48 + 4});

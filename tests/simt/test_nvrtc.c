@@ -113,7 +113,7 @@ static bool compile_spec(const CgNvrtc *nvrtc, const Options *o, const char *pat
     FeSpec spec = {0};
     SuArena arena = {0};
     SuDiags diags = {0};
-    PsOptions passes = {.few = true};
+    PsOptions passes = {.few = &cg_cuda_few};
     const PgProgram *program = NULL;
     bool good = fe_spec_load(path, set, n, &spec, &diags);
     IrGraph *graph = good ? fe_lower(&spec, &arena) : NULL;
