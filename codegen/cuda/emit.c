@@ -87,7 +87,7 @@ void cg_cuda_put_to(CgCuda *c, const char *y, const char *base, const char *stri
                     const char *v) {
     if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "%s[%s%s%s] = %s;\n", y, base, base[0] != '\0' ? " + " : "", at, v);
     if (c->y_words == CG_NO_WORDS) return;
-    if (c->words_panels > 0) SU_BUG("words of some panels, by number");
+    if (c->words_panels > 0) SU_BUG("words of the first panels, by number");
     cg_cu(c, "put_number<%s, %s>(words%s%s, %s, %s, %s, %s);\n", words_type(c), cg_cuda_truth(c->target->fast),
           base[0] != '\0' ? " + " : "", base, stride, row, i, v);
 }
@@ -109,12 +109,9 @@ void cg_cuda_put_quad_to(CgCuda *c, const char *y, const char *base, const char 
     const char *plus = base[0] != '\0' ? " + " : "";
     if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "*quad(%s%s%s + %s) = %s;\n", y, plus, base, at, v);
     if (c->y_words == CG_NO_WORDS) return;
-    char of_words[64];
-    snprintf(of_words, sizeof of_words, c->first_words_panel > 0 ? "%s - %llu" : "%s", panel,
-             (unsigned long long)c->first_words_panel);
-    if (c->words_panels > 0) cg_cu(c, "if (%s < %llu) ", of_words, (unsigned long long)c->words_panels);
+    if (c->words_panels > 0) cg_cu(c, "if (%s < %llu) ", panel, (unsigned long long)c->words_panels);
     cg_cu(c, "put_quad<%s, %s>(words%s%s, %s, %s, %s, q, %s);\n", words_type(c), cg_cuda_truth(c->target->fast), plus, base, stride,
-          row, of_words, v);
+          row, panel, v);
 }
 
 const char *cg_cuda_type(IrDtype dtype) {

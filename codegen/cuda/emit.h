@@ -32,7 +32,7 @@ typedef struct CgCuda {
     bool whole_k;    /* a linear layer whose k blocks may not share */
     bool x_words;    /* a linear layer whose x are words (words.h) */
     CgWords y_words; /* how Y is written: by cg_cuda_put */
-    uint64_t first_words_panel, words_panels; /* as in CgWordPlan. Of linear layers alone */
+    uint64_t words_panels; /* of Y, the first ones, that words are of; 0: all. Of linear layers alone */
     IrDtype words_of; /* the weights that Y's words are multiplied with */
     /* what the emitter says; cg_cuda_tiles sets the tiles */
     int parts;           /* 1, unless the emitter says more */

@@ -198,7 +198,6 @@ static Printed print_form(const Printing *p, uint32_t index, CgCudaForm form) {
                       .whole_k = p->whole_k[index],
                       .x_words = words->read[index],
                       .y_words = (CgWords)words->written[index],
-                      .first_words_panel = words->first_panel[index],
                       .words_panels = words->panels[index],
                       .words_of = words->types[index],
                       .parts = 1};

@@ -200,26 +200,19 @@ static bool is_hidden(const Plan *p, uint32_t i) {
     return phase->hidden != 0 && (int)phase->hidden_slot == slot_of_words(kernel_of(p, i));
 }
 
-/* Of a result that several layers share some panels may become words: those from the first to the last that are read so of any phase of
- * the kernel. */
+/* Of a result that several layers share, words are of as many panels as are read so of any phase of the kernel. */
 static void choose_panels(Plan *p) {
-    for (uint32_t i = 0; i < p->program->n_kernels; i++) p->words.first_panel[i] = p->words.panels[i] = 0;
+    for (uint32_t i = 0; i < p->program->n_kernels; i++) p->words.panels[i] = 0;
     for (uint32_t i = 0; i < p->step->n_phases; i++) {
         if (p->maker[i] == p->step->n_phases) continue;
-        uint32_t kernel = p->step->phases[p->maker[i]].kernel;
-        uint64_t *first = &p->words.first_panel[kernel], *panels = &p->words.panels[kernel];
+        uint64_t *panels = &p->words.panels[p->step->phases[p->maker[i]].kernel];
         uint64_t read = kernel_of(p, i)->x_layout == PG_ROWS ? pg_panels(kernel_of(p, i)->K) : ALL_PANELS;
-        uint64_t end = p->part[i] + read;
-        if (*panels == 0) *first = p->part[i];
-        if (*first + *panels > end) end = *first + *panels;
-        if (p->part[i] < *first) *first = p->part[i];
-        *panels = end - *first;
+        if (p->part[i] + read > *panels) *panels = p->part[i] + read;
     }
     for (uint32_t i = 0; i < p->step->n_phases; i++) {
-        uint32_t kernel = p->step->phases[i].kernel;
+        uint64_t *panels = &p->words.panels[p->step->phases[i].kernel];
         Value y;
-        if (written_value(p, i, &y) && (y.operand.layout != PG_ROWS || p->words.panels[kernel] * PANEL >= y.operand.per_row))
-            p->words.first_panel[kernel] = p->words.panels[kernel] = 0;
+        if (written_value(p, i, &y) && (y.operand.layout != PG_ROWS || *panels * PANEL >= y.operand.per_row)) *panels = 0;
     }
 }
 
@@ -262,8 +255,7 @@ static bool ended_before(const PgStep *step, uint32_t a, uint32_t b) { return st
 /* Where the words lie that the phase reads. */
 static PgRef place_of_part(const Plan *p, uint32_t phase) {
     PgRef place = p->words.places[p->maker[phase]];
-    uint64_t before = p->part[phase] - p->words.first_panel[p->step->phases[p->maker[phase]].kernel];
-    place.per_row += before * (p->target->fast ? PANEL / 2 : PANEL);
+    place.per_row += p->part[phase] * (p->target->fast ? PANEL / 2 : PANEL);
     return place;
 }
 
@@ -305,7 +297,6 @@ CgWordPlan cg_words_plan(const CgCudaTarget *target, const PgProgram *program, c
     p.words.read = SU_NEW_ARRAY(arena, bool, program->n_kernels);
     p.words.written = SU_NEW_ARRAY(arena, uint8_t, program->n_kernels);
     p.words.types = SU_NEW_ARRAY(arena, IrDtype, program->n_kernels);
-    p.words.first_panel = SU_NEW_ARRAY(arena, uint64_t, program->n_kernels);
     p.words.panels = SU_NEW_ARRAY(arena, uint64_t, program->n_kernels);
     p.words.places = SU_NEW_ARRAY(arena, PgRef, n);
     p.words.x = SU_NEW_ARRAY(arena, PgRef, n);

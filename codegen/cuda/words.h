@@ -16,7 +16,7 @@ typedef struct CgWordPlan {
     bool *read; /* [n_kernels]: a linear layer whose x are words */
     uint8_t *written; /* [n_kernels]: CgWords */
     IrDtype *types; /* [n_kernels]: of the weights that the words written are multiplied with */
-    uint64_t *first_panel, *panels; /* [n_kernels]: the first panel of Y that words are of, and how many; 0 and 0: all */
+    uint64_t *panels; /* [n_kernels]: of Y, the first ones, that words are of; 0: all */
     PgRef *places; /* [n_phases]: where the words lie that a phase writes; PG_NOWHERE: it writes none */
     PgRef *x; /* [n_phases]: the same of those that it reads in place of PG_LINEAR_X */
     uint64_t arena_per_row; /* bytes for each row of LD that they take behind the list's arena */
