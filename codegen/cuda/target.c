@@ -30,6 +30,7 @@ enum { N_KNOWN = sizeof known / sizeof known[0], TENSOR_CORES = 80 };
 
 /* What tensor cores multiply, and of it what a float of any size is rounded to. */
 const PgFew cg_cuda_few = {
+    .rows = CG_CUDA_FEW_ROWS,
     .chunk = CG_CUDA_CHUNK,
     .rounding = true,
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) [IR_##NAME] = (mma) == IR_MMA_16,
