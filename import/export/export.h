@@ -47,6 +47,12 @@ typedef enum XpFamily {
 } XpFamily;
 
 const char *xp_family_name(XpFamily family);
+/* Whether configs of the family say how long a sequence may be. */
+bool xp_has_positions(XpFamily family);
+/* The value at a place of keys.def, of a spec as JSON with every value, or NULL; a number, or 0; whether an item is this text. */
+const cJSON *xp_value_at(const cJSON *json, const char *place);
+double xp_number_at(const cJSON *json, const char *place);
+bool xp_is_text(const cJSON *item, const char *text);
 /* The family that could say a spec; XP_FAMILIES after an error: none. `json`: the spec with every value. */
 XpFamily xp_family_of(const cJSON *json, SuSpan span, SuDiags *diags);
 /* config.json. */
