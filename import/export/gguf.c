@@ -358,6 +358,9 @@ static bool find_arch(Gguf *g) {
         su_warning(job->diags, job->span, NULL,
                    "attention.window: llama.cpp reads none of this architecture: its texts are others behind %" PRIu64 " tokens",
                    window);
+    if (im_arch_in(g->arch, IM_SET_UNTIED) && cJSON_IsTrue(config_at(g, "tie_word_embeddings")))
+        su_warning(job->diags, job->span, NULL,
+                   "tie_embeddings: llama.cpp reads no file of this architecture without a head of its own");
     if (cJSON_GetArraySize(config_at(g, "mlp_only_layers")) > 0)
         return su_error(job->diags, job->span, NULL, "mlp.experts: GGUF files of the family %s have experts in all layers",
                         xp_family_name(job->family));

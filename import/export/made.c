@@ -170,6 +170,9 @@ static cJSON *mlp_multipliers(const XpMake *m) {
     return cJSON_CreateDoubleArray(both, 2);
 }
 
+/* llama.cpp ends where a model without experts has groups of them. */
+static cJSON *one_beside_experts(const XpMake *m) { return xp_value_at(m->json, "moe") ? whole(1) : NULL; }
+
 static cJSON *shared_width(const XpMake *m) {
     const double shared = xp_number_at(m->json, "moe.experts.shared");
     if (!xp_value_at(m->json, "moe")) return cJSON_CreateNumber(xp_number_at(m->json, "dense.d_ff"));
