@@ -101,7 +101,15 @@ static bool is_theirs(const char *theirs, const char *name, int64_t *out_number,
     return end != name + before && strncmp(end, number + 2, strlen(number + 2)) == 0;
 }
 
-bool im_gguf_name_of(ImArch arch, const char *theirs, SuArena *arena, ImGgufName *out) {
+/* Several rows may have the same name of theirs: of a model with experts the one of the shared expert fits. */
+static bool is_shared_twin(const Name *row, bool experts) {
+    bool shared = false;
+    for (size_t i = 0; i < sizeof names / sizeof *names && !shared; i++)
+        shared = strstr(names[i].name, "_shexp") && (names[i].archs & row->archs) && strcmp(names[i].theirs, row->theirs) == 0;
+    return shared && (strstr(row->name, "_shexp") != NULL) != experts;
+}
+
+bool im_gguf_name_of(ImArch arch, bool experts, const char *theirs, SuArena *arena, ImGgufName *out) {
     const char *layers = im_arch_in(arch, IM_SET_BACKBONES) ? "backbone.layers." : "model.layers.", *name = theirs, *rest;
     long layer = -1;
     if (strncmp(theirs, layers, strlen(layers)) == 0) {
@@ -115,11 +123,13 @@ bool im_gguf_name_of(ImArch arch, const char *theirs, SuArena *arena, ImGgufName
         if (!is_theirs(row->theirs, name, &out->expert, &rest)) continue;
         const bool open = !has_suffix(row->name) && !has_suffix(row->theirs);
         if (*rest && !(open && (strcmp(rest, ".weight") == 0 || strcmp(rest, ".bias") == 0))) continue;
+        if (is_shared_twin(row, experts)) continue;
         out->name =
             layer < 0 ? su_printf(arena, "%s%s", row->name, rest) : su_printf(arena, "blk.%ld.%s%s", layer, row->name, rest);
         out->pairs = row->way == PAIRS && archs[arch].pairs;
         out->log = row->way == LOG || row->way == FLAT_LOG;
         out->flat = row->way == FLAT || row->way == FLAT_LOG;
+        out->row = row->way == ROW;
         return true;
     }
     return false;

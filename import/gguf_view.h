@@ -35,6 +35,8 @@ enum {
     IM_SET_NEMOTRONS = IM_SET_NEMOTRON_H | IM_SET_NEMOTRON_H_MOE,
     IM_SET_RECURRENT = IM_SET_MAMBA | IM_SET_FALCON_MAMBA | IM_SET_MAMBA2,
     IM_SET_BACKBONES = IM_SET_RECURRENT | IM_SET_NEMOTRONS,
+    IM_SET_HEADED = IM_SET_MAMBA2 | IM_SET_GRANITEHYBRID | IM_SET_FALCON_H1 | IM_SET_NEMOTRONS, /* mixers of Mamba-2 */
+    IM_SET_UNTIED = IM_SET_OLMOE | IM_SET_QWEN2MOE, /* llama.cpp reads no file of these without a head */
     IM_SET_WITHOUT_ROPE = IM_SET_JAMBA | IM_SET_NEMOTRONS,
 };
 
@@ -55,12 +57,13 @@ const ImArchInfo *im_arch(ImArch arch);
 
 typedef struct ImGgufName {
     const char *name; /* "blk.0.attn_q.weight" */
-    bool pairs, log, flat; /* what is done to it: see gguf_names.def */
+    bool pairs, log, flat, row; /* what is done to it: see gguf_names.def */
     int64_t expert; /* which of the tensor's experts it is; -1: it is all of it */
 } ImGgufName;
 
-/* What a tensor of Hugging Face's is in GGUF files of an architecture; false: nothing. */
-bool im_gguf_name_of(ImArch arch, const char *theirs, SuArena *arena, ImGgufName *out);
+/* What a tensor of Hugging Face's is in GGUF files of an architecture; false: nothing. experts: the model has some, so that an mlp that all
+ * tokens use is one beside them. */
+bool im_gguf_name_of(ImArch arch, bool experts, const char *theirs, SuArena *arena, ImGgufName *out);
 /* Calls `add` for each key ("llama.block_count") that has one of config.json, which it is given too. */
 void im_gguf_each_key(ImArch arch, void (*add)(void *context, const char *key, const char *theirs), void *context, SuArena *arena);
 

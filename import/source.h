@@ -39,6 +39,7 @@ typedef struct ImSource {
     SuArena arena; /* the caller's: of tensors and names */
     bool
         invents; /* for exports: there are no tensors; each that is taken is made then, with no data, and rows 0 until they are known */
+    bool joins; /* of those: what folders have as one tensor and GGUF files as several is one */
     ImTensor **invented; /* [n_invented], in the order in which they were taken */
     size_t n_invented, invented_capacity;
 } ImSource;

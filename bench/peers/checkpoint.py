@@ -22,8 +22,11 @@ def tensors(path, mode="r"):
 
 def roughen(path, seed):
     """Gives noise to what `mossc init` makes regular: with norms and D of ones and equal rows in A, a factor that one side
-    forgets or a row that it mixes up would not show in the logits."""
+    forgets or a row that it mixes up would not show in the logits. Norms of δ, B and C without an MLP are falcon_mamba's, which
+    have no weights: they stay ones."""
     rng = np.random.default_rng(seed)
-    for name, values in tensors(path, "r+").items():
-        if name.endswith(("norm.weight", ".D", ".A_log")):
+    arrays = tensors(path, "r+")
+    ones = () if any(name.endswith(".down_proj.weight") for name in arrays) else (".dt_norm.weight", ".b_norm.weight", ".c_norm.weight")
+    for name, values in arrays.items():
+        if name.endswith(("norm.weight", ".D", ".A_log", ".select_bias")) and not name.endswith(ones):
             values += 0.2 * rng.standard_normal(values.shape, np.float32)

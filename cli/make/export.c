@@ -64,9 +64,9 @@ const CliCommand cli_export = {
     .synopsis = "SPEC -w WEIGHTS... -o OUT [OPTION]...",
     .about =
         "Makes the directory OUT with config.json, model.safetensors and, where the spec has one, tokenizer.json, as Hugging Face "
-        "transformers reads them: for specs that the families mamba, mamba2, llama, mistral, mixtral, qwen2 or qwen3 can say. "
-        "Another "
-        "one is refused, with the first key that stands in the way.\n\n"
+        "transformers reads them: for specs that one of its families can say (docs/import.md lists them). Another one is refused, "
+        "with "
+        "the first key that stands in the way.\n\n"
         "What is written is what mossc import makes the same spec and the same weights of. Floats are copied bit for bit; q8 and "
         "q4 become "
         "float32, exactly.\n\n"

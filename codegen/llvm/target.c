@@ -76,13 +76,14 @@ static const CgTarget neon = {.vector_lanes = 4,
                               .abs_greater = "llvm.aarch64.neon.facgt",
                               .tune = {"generic", "cortex-a55"}};
 
-/* What was measured on processors, by LLVM's names of them (bench/NOTES.md, 20). Zen 4 and later: fetching ahead by instructions
- * slows them down (bf16: 18 GB/s a core with it, 25 to 26 without, of 26 to 28), and so do many streams. Zen 3: eight panels of pairs
- * fill the 16 registers with sums. */
+/* What was measured on processors, by LLVM's names of them (bench/NOTES.md, 20 and 23). Zen 4 and later: fetching ahead by instructions
+ * slows bf16 down (18 GB/s a core with it, 25 to 26 without, of 26 to 28), as many streams do, but q8's one stream gains a fifth
+ * by it. Zen 3: eight panels of pairs fill the 16 registers with sums. */
 static void suit_processor(CgTarget *t, const char *cpu) {
     if (strcmp(cpu, "znver4") == 0 || strcmp(cpu, "znver5") == 0) {
         t->pairs_ahead = 0;
         t->row_panels = t->pair_panels = 4;
+        t->dot_ahead = 512;
     }
     if (strcmp(cpu, "znver3") == 0) t->pair_panels = 4;
 }

@@ -1,8 +1,10 @@
 #include "import/export/export.h"
 
+#include <inttypes.h>
 #include <string.h>
 
 #include "driver/text.h"
+#include "import/export/place.h"
 #include "import/families/families.h"
 #include "import/folder.h"
 #include "support/file.h"
@@ -12,6 +14,7 @@ static bool json_of(const FeSpec *spec, const char *path, SuJson *out, SuDiags *
     SuText text = {0};
     fe_print_spec_json(spec, &text);
     const bool ok = su_json_parse(text.text, text.size, &rules, su_file_span(diags, path), out, diags);
+    if (ok) xp_add_scales(out->root);
     su_text_free(&text);
     return ok;
 }
@@ -31,6 +34,7 @@ static bool plan_of_config(XpJob *job) {
     if (!family) SU_BUG("'%s' is no family", xp_family_name(job->family));
     job->source.path = "config.json";
     job->source.invents = true;
+    job->source.joins = !job->gguf;
     job->plan.source = &job->source;
     job->plan.diags = job->diags;
     im_top(&job->plan, "name", "exported");
@@ -65,8 +69,7 @@ static bool make_plan(XpJob *job) {
     if (job->family == XP_FAMILIES) return false;
     job->config = xp_config(job->family, job->ours.root, &job->texts.specials, dtype);
     if (!plan_of_config(job) || !xp_check(job, &job->plan)) return false;
-    job->theirs = xp_invert(&job->plan, job->tensors, job->n_tensors, &job->arena, &job->n_theirs, job->diags);
-    return job->theirs != NULL;
+    return xp_invert(job);
 }
 
 /* ---- texts */
@@ -100,41 +103,6 @@ static bool read_texts(XpJob *job) {
         job->texts.specials.ends[job->texts.specials.n_ends++] = (int32_t)t->eos[i].id;
     return (t->kind == FE_TOKENIZER_BYTES || read_tokenizer(job)) &&
            dr_generation_read(job->options->spec, &job->texts.generation, job->diags);
-}
-
-/* ---- all of it */
-
-bool xp_open(XpJob *job, const XpExport *o, SuDiags *diags) {
-    *job = (XpJob){.options = o, .diags = diags};
-    job->span = su_file_span(diags, o->spec);
-    if (!fe_spec_load(o->spec, o->sets->items, o->sets->count, &job->spec, diags)) return false;
-    job->tensors = fe_tensors(&job->spec, &job->n_tensors);
-    job->expected = SU_NEW_ARRAY(&job->arena, PgTensor, job->n_tensors);
-    for (size_t i = 0; i < job->n_tensors; i++) {
-        const FeTensor *t = &job->tensors[i];
-        job->expected[i] = (PgTensor){.name = t->name, .rank = t->rank, .dtype = (uint32_t)t->dtype};
-        memcpy(job->expected[i].shape, t->shape, sizeof t->shape);
-    }
-    if (!read_texts(job) || !make_plan(job)) return false;
-    job->has_checkpoints =
-        rt_checkpoints_open(o->weights->items, o->weights->count, job->expected, job->n_tensors, &job->checkpoints, diags);
-    job->room = rt_room_make(&job->arena, job->expected, job->n_tensors);
-    return job->has_checkpoints;
-}
-
-void xp_close(XpJob *job) {
-    su_diags_keep(job->diags);
-    if (job->has_texts) dr_generation_free(&job->texts.generation);
-    if (job->has_checkpoints) rt_checkpoints_close(&job->checkpoints);
-    if (job->has_ours) su_json_free(&job->ours);
-    if (job->has_read) su_json_free(&job->read);
-    cJSON_Delete(job->config);
-    su_text_free(&job->config_text);
-    im_plan_free(&job->plan);
-    su_arena_free(&job->source.arena);
-    fe_spec_free(&job->made);
-    fe_spec_free(&job->spec);
-    su_arena_free(&job->arena);
 }
 
 /* ---- reading */
@@ -173,4 +141,57 @@ bool xp_read(XpJob *job, const XpTensor *t, uint64_t first, uint64_t rows, float
             return false;
     }
     return true;
+}
+
+/* ---- all of it */
+
+/* Weights that a family has none for, and takes for ones. */
+static bool check_ones(XpJob *job) {
+    for (size_t i = 0; i < job->n_ones; i++) {
+        const XpRun *run = &job->ones[i];
+        SuArena arena = {0};
+        float *values = SU_NEW_ARRAY(&arena, float, run->rows);
+        bool ok = read_ours(job, run->tensor, run->from, run->rows, 1, values);
+        for (uint64_t k = 0; ok && k < run->rows; k++)
+            if (values[k] != 1)
+                ok = su_error(job->diags, job->span, NULL,
+                              "tensor '%s': the family %s has no such weights: expected 1, got %g at %" PRIu64,
+                              job->tensors[run->tensor].name, xp_family_name(job->family), (double)values[k], k);
+        su_arena_free(&arena);
+        if (!ok) return false;
+    }
+    return true;
+}
+
+bool xp_open(XpJob *job, const XpExport *o, bool gguf, SuDiags *diags) {
+    *job = (XpJob){.options = o, .diags = diags, .gguf = gguf};
+    job->span = su_file_span(diags, o->spec);
+    if (!fe_spec_load(o->spec, o->sets->items, o->sets->count, &job->spec, diags)) return false;
+    job->tensors = fe_tensors(&job->spec, &job->n_tensors);
+    job->expected = SU_NEW_ARRAY(&job->arena, PgTensor, job->n_tensors);
+    for (size_t i = 0; i < job->n_tensors; i++) {
+        const FeTensor *t = &job->tensors[i];
+        job->expected[i] = (PgTensor){.name = t->name, .rank = t->rank, .dtype = (uint32_t)t->dtype};
+        memcpy(job->expected[i].shape, t->shape, sizeof t->shape);
+    }
+    if (!read_texts(job) || !make_plan(job)) return false;
+    job->has_checkpoints =
+        rt_checkpoints_open(o->weights->items, o->weights->count, job->expected, job->n_tensors, &job->checkpoints, diags);
+    job->room = rt_room_make(&job->arena, job->expected, job->n_tensors);
+    return job->has_checkpoints && check_ones(job);
+}
+
+void xp_close(XpJob *job) {
+    su_diags_keep(job->diags);
+    if (job->has_texts) dr_generation_free(&job->texts.generation);
+    if (job->has_checkpoints) rt_checkpoints_close(&job->checkpoints);
+    if (job->has_ours) su_json_free(&job->ours);
+    if (job->has_read) su_json_free(&job->read);
+    cJSON_Delete(job->config);
+    su_text_free(&job->config_text);
+    im_plan_free(&job->plan);
+    su_arena_free(&job->source.arena);
+    fe_spec_free(&job->made);
+    fe_spec_free(&job->spec);
+    su_arena_free(&job->arena);
 }

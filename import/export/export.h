@@ -47,6 +47,9 @@ typedef enum XpFamily {
 } XpFamily;
 
 const char *xp_family_name(XpFamily family);
+const char *xp_family_architecture(XpFamily family);
+/* Whether it is in a set of sets.h. */
+bool xp_family_is(XpFamily family, unsigned set);
 /* The family that could say a spec; XP_FAMILIES after an error: none. `json`: the spec with every value. */
 XpFamily xp_family_of(const cJSON *json, SuSpan span, SuDiags *diags);
 /* config.json. */
@@ -64,16 +67,12 @@ typedef struct XpRun {
 typedef struct XpTensor {
     const ImTensor *named; /* by the family */
     uint64_t rows, K;
-    int rank; /* 1 or 2 */
+    int rank; /* 1 or 2; 3: experts one behind the other, */
+    uint64_t experts; /* of rows / experts each; else 1 */
     IrDtype dtype; /* IR_F32, IR_F16 or IR_BF16 */
     XpRun *runs; /* by their first rows, without gaps */
     size_t n_runs, runs_capacity;
 } XpTensor;
-
-/* What a plan of invented tensors, settled, makes of them: one for each tensor that was named. tensors: of its spec. NULL after an
- * error. In the arena. */
-XpTensor *xp_invert(const ImPlan *plan, const FeTensor *tensors, size_t n_tensors, SuArena *arena, size_t *out_count,
-                    SuDiags *diags);
 
 /* What the spec says of texts. */
 typedef struct XpTexts {
@@ -90,6 +89,7 @@ typedef struct XpJob {
     SuDiags *diags;
     SuSpan span;
     XpFamily family;
+    bool gguf; /* a GGUF file is made, not a folder */
     FeSpec spec, made; /* that of the user; what the family makes of the config */
     XpTexts texts;
     bool has_texts;
@@ -97,7 +97,8 @@ typedef struct XpJob {
     SuText config_text;
     SuJson ours, read; /* the spec with every value; the config, read back */
     bool has_ours, has_read;
-    bool divisors; /* what is read back has Llama 3's scaling of RoPE from its divisors, which several numbers come to */
+    bool
+        floats; /* what is read back has its numbers from float32, and Llama 3's scaling of RoPE from its divisors, which several come to */
     ImSource source;
     ImPlan plan;
     const FeTensor *tensors;
@@ -105,6 +106,8 @@ typedef struct XpJob {
     size_t n_tensors;
     XpTensor *theirs;
     size_t n_theirs;
+    XpRun *ones; /* rows of ours, vectors, that must be 1: the family has no weights there */
+    size_t n_ones, ones_capacity;
     RtCheckpoints checkpoints;
     bool has_checkpoints;
     RtRoom room;
@@ -112,7 +115,9 @@ typedef struct XpJob {
 } XpJob;
 
 /* false after an error. xp_close either way. */
-bool xp_open(XpJob *job, const XpExport *options, SuDiags *diags);
+bool xp_open(XpJob *job, const XpExport *options, bool gguf, SuDiags *diags);
+/* Of the plan, settled, of invented tensors: `theirs`, one for each tensor that was named, and `ones`. false after an error. */
+bool xp_invert(XpJob *job);
 void xp_close(XpJob *job);
 /* Whether the spec `made`, as JSON with every value, says what that of the user says, but for names, weights and tokenizers: the first
  * difference is an error. */

@@ -8,8 +8,12 @@
 enum { RUN = 1 << 16 };
 
 static bool is_convolution(const char *name) {
-    const char *end = strstr(name, ".conv1d.weight");
-    return end && !end[strlen(".conv1d.weight")];
+    static const char *const ends[] = {".conv1d.weight", ".conv.conv.weight"};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        const char *end = strstr(name, ends[i]);
+        if (end && !end[strlen(ends[i])]) return true;
+    }
+    return false;
 }
 
 /* Those of four bytes first (safetensors.h). */
@@ -24,7 +28,11 @@ static size_t *order_of(XpJob *job) {
 static RtWriteTensor header_of(const XpTensor *t) {
     RtWriteTensor w = {.name = t->named->name, .rank = t->rank, .shape = {(int64_t)t->rows}, .dtype = ir_dtype(t->dtype)->file};
     if (t->rank > 1) w.shape[1] = (int64_t)t->K;
-    if (t->rank > 1 && is_convolution(w.name)) { /* one input channel each */
+    if (t->rank == 3) {
+        w.shape[0] = (int64_t)t->experts;
+        w.shape[1] = (int64_t)(t->rows / t->experts);
+        w.shape[2] = (int64_t)t->K;
+    } else if (t->rank > 1 && is_convolution(w.name)) { /* one input channel each */
         w.rank = 3;
         w.shape[2] = w.shape[1];
         w.shape[1] = 1;
@@ -151,7 +159,7 @@ bool xp_export_folder(const XpExport *options, XpReport *report, SuDiags *diags)
     SuGuard guard;
     *report = (XpReport){0};
     if (SU_CAUGHT(&guard, diags, "exporting a model")) return false;
-    bool ok = xp_open(&job, options, diags);
+    bool ok = xp_open(&job, options, false, diags);
     ok = ok && write_folder(&job);
     if (ok) *report = (XpReport){.family = xp_family_name(job.family), .tensors = job.n_theirs, .bytes = bytes_of(&job)};
     xp_close(&job);

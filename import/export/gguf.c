@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "import/export/export.h"
+#include "import/export/made.h"
 #include "import/export/pairs.h"
+#include "import/export/place.h"
 #include "import/families/families.h"
 #include "import/gguf_view.h"
 #include "ir/quant_gguf.h"
@@ -30,6 +32,7 @@ typedef struct Tensor {
 typedef struct Gguf {
     XpJob *job;
     ImArch arch;
+    XpMake make;
     XpPairs pairs;
     SuText infos;
     Tensor *tensors;
@@ -55,19 +58,74 @@ static bool is_llama3(const Gguf *g) {
     return kind && strcmp(kind, "llama3") == 0;
 }
 
+/* Keys with a number for each layer, 0 where it has no such block, unless all layers have one. */
+static const struct {
+    const char *key, *kind;
+} layered[] = {{"attention.head_count_kv", "attention"}, {"feed_forward_length", "mlp"}};
+
+/* The kind of block that a layer must have for the key not to be 0; NULL: all layers have it, or the key is of no kind. */
+static const char *missing_kind(const Gguf *g, const char *key) {
+    for (size_t i = 0; i < sizeof layered / sizeof *layered; i++)
+        for (uint64_t layer = 0; strcmp(layered[i].key, key) == 0 && layer < whole_at(g, "num_hidden_layers"); layer++)
+            if (!xp_layer_has(&g->make, (int64_t)layer, layered[i].kind)) return layered[i].kind;
+    return NULL;
+}
+
+static void put_layers(Gguf *g, const char *key, const char *kind, uint64_t value) {
+    const uint64_t layers = whole_at(g, "num_hidden_layers");
+    xp_put_array(&g->pairs, key, IM_GGUF_U32, layers);
+    for (uint64_t i = 0; i < layers; i++) xp_put(&g->pairs.bytes, xp_layer_has(&g->make, (int64_t)i, kind) ? value : 0, 4);
+}
+
 static void add_key(void *context, const char *key, const char *theirs) {
     Gguf *g = context;
     const cJSON *item = config_at(g, theirs);
+    const char *own = key + strlen(im_arch(g->arch)->word) + 1, *kind = missing_kind(g, own);
     if (im_arch_in(g->arch, IM_SET_RECURRENT) && strstr(key, ".key_length")) return; /* head_dim is that of the mixer */
-    const bool real = strstr(key, "epsilon") || strstr(key, "freq_base");
-    if (cJSON_IsNumber(item) && real)
+    const bool real = strstr(key, "epsilon") || strstr(key, "freq_base") || strstr(key, "_scale");
+    if (cJSON_IsBool(item))
+        xp_put_flag(&g->pairs, key, cJSON_IsTrue(item));
+    else if (cJSON_IsNumber(item) && real)
         xp_put_real(&g->pairs, key, item->valuedouble);
+    else if (cJSON_IsNumber(item) && kind)
+        put_layers(g, key, kind, (uint64_t)item->valuedouble);
     else if (cJSON_IsNumber(item))
         xp_put_number(&g->pairs, key, (uint64_t)item->valuedouble);
 }
 
-static void add_own(Gguf *g, const char *key, uint64_t value) {
-    xp_put_number(&g->pairs, su_printf(g->arena, "%s.%s", im_arch(g->arch)->word, key), value);
+static const char *own_key(const Gguf *g, const char *key) { return su_printf(g->arena, "%s.%s", im_arch(g->arch)->word, key); }
+static void add_own(Gguf *g, const char *key, uint64_t value) { xp_put_number(&g->pairs, own_key(g, key), value); }
+
+static double spec_at(const Gguf *g, const char *place) { return xp_number_at(g->job->ours.root, place); }
+
+/* Of attention, where there is some. */
+static void add_heads(Gguf *g) {
+    const uint64_t turned = (uint64_t)spec_at(g, "attention.rope.dim");
+    add_own(g, "attention.value_length", whole_at(g, "head_dim"));
+    if (!im_arch_in(g->arch, IM_SET_WITHOUT_ROPE)) add_own(g, "rope.dimension_count", turned ? turned : whole_at(g, "head_dim"));
+    const cJSON *factor = scaling_at(g, "factor");
+    if (!factor || is_llama3(g)) return;
+    xp_put_word(&g->pairs, own_key(g, "rope.scaling.type"), "linear");
+    xp_put_real(&g->pairs, own_key(g, "rope.scaling.factor"), factor->valuedouble);
+}
+
+/* What gguf_config.c reads of some architectures alone. */
+static void add_special(Gguf *g) {
+    static const char *const factors[][2] = {{"attention.scale", "attention_multiplier"},
+                                             {"embedding_scale", "embedding_multiplier"},
+                                             {"residual_scale", "residual_multiplier"},
+                                             {"logit_scale", "logits_scaling"}};
+    const bool copied = im_arch_in(g->arch, IM_SET_MAMBA | IM_SET_FALCON_MAMBA | IM_SET_FALCON_H1), /* gguf_keys.def */
+        granite = im_arch_in(g->arch, IM_SET_GRANITES);
+    const double inner = spec_at(g, "ssm.d_inner");
+    if (inner > 0 && !copied) add_own(g, "ssm.inner_size", (uint64_t)inner);
+    if (g->arch == IM_ARCH_FALCON_MAMBA) xp_put_flag(&g->pairs, own_key(g, "ssm.dt_b_c_rms"), true);
+    if (im_arch_in(g->arch, IM_SET_NEMOTRONS))
+        xp_put_real(&g->pairs, own_key(g, "attention.layer_norm_epsilon"), spec_at(g, "norm.eps"));
+    for (size_t i = 0; granite && i < sizeof factors / sizeof *factors; i++)
+        xp_put_real(&g->pairs, own_key(g, factors[i][0]), cJSON_GetNumberValue(config_at(g, factors[i][1])));
+    if (granite)
+        xp_put_flag(&g->pairs, own_key(g, "rope.scaling.finetuned"), spec_at(g, "attention.rope.dim") > 0); /* there is RoPE */
 }
 
 /* false after an error. */
@@ -84,15 +142,9 @@ static bool add_pairs(Gguf *g) {
         add_own(g, "feed_forward_length", 0);
         add_own(g, "attention.head_count", 0);
     } else {
-        add_own(g, "attention.value_length", whole_at(g, "head_dim"));
-        add_own(g, "rope.dimension_count", whole_at(g, "head_dim"));
+        add_heads(g);
     }
-    if (g->arch == IM_ARCH_MAMBA2) add_own(g, "ssm.inner_size", whole_at(g, "num_heads") * whole_at(g, "head_dim"));
-    const cJSON *factor = scaling_at(g, "factor");
-    if (factor && !is_llama3(g)) {
-        xp_put_word(&g->pairs, su_printf(g->arena, "%s.rope.scaling.type", im_arch(g->arch)->word), "linear");
-        xp_put_real(&g->pairs, su_printf(g->arena, "%s.rope.scaling.factor", im_arch(g->arch)->word), factor->valuedouble);
-    }
+    add_special(g);
     return xp_gguf_texts(g->job, &g->pairs);
 }
 
@@ -110,10 +162,10 @@ static ImForm form_of(const Gguf *g, const XpTensor *t, const ImGgufName *name) 
 
 static void set_shape(const Gguf *g, Tensor *t) {
     const XpTensor *of = t->experts[0];
-    const uint64_t groups = whole_at(g, "n_groups");
+    const uint64_t groups = (uint64_t)spec_at(g, "ssm.n_groups");
     uint64_t rows = of->rows, K = of->K;
     if (of->rank == 1) K = rows, rows = 1;
-    if (of->rank == 1 && t->name.flat && g->arch == IM_ARCH_MAMBA2) { /* a number a head; a norm in groups */
+    if (of->rank == 1 && t->name.flat && im_arch_in(g->arch, IM_SET_HEADED)) { /* a number a head; a norm in groups */
         const bool norm = strstr(t->name.name, "ssm_norm") && groups > 0 && K % groups == 0;
         rows = norm ? groups : K;
         K = norm ? K / groups : 1;
@@ -121,7 +173,10 @@ static void set_shape(const Gguf *g, Tensor *t) {
     } else if (t->name.expert >= 0) {
         t->shape[t->rank++] = t->n_experts;
         t->shape[t->rank++] = rows;
-    } else if (of->rank > 1) {
+    } else if (of->rank == 3) {
+        t->shape[t->rank++] = of->experts;
+        t->shape[t->rank++] = rows / of->experts;
+    } else if (of->rank > 1 && !t->name.row) {
         t->shape[t->rank++] = rows;
     }
     t->shape[t->rank++] = K;
@@ -130,7 +185,7 @@ static void set_shape(const Gguf *g, Tensor *t) {
 static bool add_tensor(Gguf *g, const XpTensor *theirs) {
     XpJob *job = g->job;
     ImGgufName name;
-    if (!im_gguf_name_of(g->arch, theirs->named->name, g->arena, &name))
+    if (!im_gguf_name_of(g->arch, xp_value_at(job->ours.root, "moe") != NULL, theirs->named->name, g->arena, &name))
         return su_error(job->diags, job->span, NULL, "tensor '%s' has no place in GGUF files", theirs->named->name);
     Tensor *t = NULL;
     for (size_t i = g->n_tensors; name.expert > 0 && i-- > 0 && !t;)
@@ -279,27 +334,44 @@ static bool check_file(Gguf *g, const char *path) {
     return ok;
 }
 
-/* ---- all of it */
+/* ---- the architecture */
+
+/* Whether files of an architecture are of the family; nemotron_h has one for models with experts. */
+static bool is_arch_of(const Gguf *g, ImArch arch) {
+    const XpFamily family = g->job->family;
+    const char *type = xp_family_name(family == XP_FAMILY_GRANITEMOESHARED ? XP_FAMILY_GRANITEMOE : family);
+    const bool experts = xp_value_at(g->job->ours.root, "moe") != NULL;
+    if (im_arch_in(arch, IM_SET_NEMOTRONS) && experts != (arch == IM_ARCH_NEMOTRON_H_MOE)) return false;
+    return strcmp(im_arch(arch)->model_type, type) == 0;
+}
 
 static bool find_arch(Gguf *g) {
     XpJob *job = g->job;
-    const char *type = xp_family_name(job->family);
     const uint64_t window = whole_at(g, "sliding_window");
-    for (int i = 0; i < IM_ARCHS; i++) {
-        g->arch = (ImArch)i;
-        if (strcmp(im_arch(g->arch)->model_type, type) == 0) break;
-        if (i + 1 == IM_ARCHS) SU_BUG("the family '%s' has no architecture", type);
-    }
+    int arch = 0;
+    while (arch < IM_ARCHS && !is_arch_of(g, (ImArch)arch)) arch++;
+    g->arch = (ImArch)arch;
+    if (arch == IM_ARCHS)
+        return su_error(job->diags, job->span, NULL, "GGUF files have no architecture of the family %s",
+                        xp_family_name(job->family));
     if (window && window < whole_at(g, "max_position_embeddings"))
         su_warning(job->diags, job->span, NULL,
                    "attention.window: llama.cpp reads none of this architecture: its texts are others behind %" PRIu64 " tokens",
                    window);
+    if (im_arch_in(g->arch, IM_SET_UNTIED) && cJSON_IsTrue(config_at(g, "tie_word_embeddings")))
+        su_warning(job->diags, job->span, NULL,
+                   "tie_embeddings: llama.cpp reads no file of this architecture without a head of its own");
+    if (cJSON_GetArraySize(config_at(g, "mlp_only_layers")) > 0)
+        return su_error(job->diags, job->span, NULL, "mlp.experts: GGUF files of the family %s have experts in all layers",
+                        xp_family_name(job->family));
     if (config_at(g, "time_step_limit")) return su_error(job->diags, job->span, NULL, "ssm.dt_limit: GGUF has no key for it");
     return true;
 }
 
+/* ---- all of it */
+
 static bool write_gguf(XpJob *job, XpReport *report) {
-    Gguf g = {.job = job, .arena = &job->arena};
+    Gguf g = {.job = job, .arena = &job->arena, .make = xp_make(job->family, job->ours.root)};
     g.tensors = SU_NEW_ARRAY(g.arena, Tensor, job->n_theirs + 1);
     bool ok = find_arch(&g) && add_pairs(&g);
     for (size_t i = 0; ok && i < job->n_theirs; i++) ok = add_tensor(&g, &job->theirs[i]);
@@ -329,8 +401,8 @@ bool xp_export_gguf(const XpExport *options, XpReport *report, SuDiags *diags) {
     SuGuard guard;
     *report = (XpReport){0};
     if (SU_CAUGHT(&guard, diags, "exporting a model")) return false;
-    bool ok = xp_open(&job, options, diags);
-    job.divisors = true;
+    bool ok = xp_open(&job, options, true, diags);
+    job.floats = true;
     ok = ok && write_gguf(&job, report);
     xp_close(&job);
     su_guard_end(&guard);

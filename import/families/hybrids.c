@@ -93,7 +93,8 @@ static void halves(ImBlock *block, const char *to, const char *at, int64_t exper
     static const char *const ours[] = {"gate_proj.weight", "up_proj.weight"}, *const apart[] = {"gate", "up"};
     const char *names[] = {su_printf(&plan->arena, "%s%s", to, ours[0]), su_printf(&plan->arena, "%s%s", to, ours[1])};
     uint64_t rows = (uint64_t)width;
-    if (!im_there(plan, "%s%s.weight", block->from, at)) {
+    const bool joined = plan->source->invents ? plan->source->joins : im_there(plan, "%s%s.weight", block->from, at);
+    if (!joined) {
         for (int half = 0; half < 2; half++)
             im_put(block, names[half], im_take(plan, "%s%s.%s.weight", block->from, at, apart[half]));
         return;

@@ -19,8 +19,18 @@ except ImportError as error:
     sys.exit(77)
 
 GOLDEN = pathlib.Path(os.environ.get("MOSSC_GOLDEN") or pathlib.Path(__file__).resolve().parents[3] / "shared" / "golden")
-FOLDERS = ["llama-a", "mixtral-a", "qwen2-a", "qwen3-a", "mamba-a", "mamba2-a", "mamba2-a-groups"]
+FOLDERS = ["llama-a", "mixtral-a", "qwen2-a", "qwen3-a", "mamba-a", "mamba2-a", "mamba2-a-groups", "falcon_mamba-a-eqeps", "jamba-a", "granitemoehybrid-a",
+           "granitemoehybrid-a-attn", "granitemoehybrid-a-dense", "lfm2-a", "nemotron_h-a-dense", "nemotron_h-a-latent", "nemotron_h-a-moe", "olmoe-a",
+           "qwen3_moe-a"]  # fmt: skip
 OTHERWISE = ("GGUF.", "general.name", "tokenizer.")
+# The converter has no longest sequence of these; and there is no width of dense layers that are not there.
+UNSAID = {"granitehybrid.context_length", "nemotron_h.context_length", "nemotron_h_moe.context_length", "nemotron_h.rope.dimension_count",
+          "nemotron_h_moe.rope.dimension_count", "qwen3moe.feed_forward_length"}  # fmt: skip
+
+
+def plain(value):
+    """A list of one number again and again is that number."""
+    return value[0] if isinstance(value, list) and len(set(value)) == 1 else value
 
 
 def compare(name, ours, theirs):
@@ -32,8 +42,9 @@ def compare(name, ours, theirs):
         off = np.abs(t.data.astype(np.float64) - other.data).max()
         assert off <= (1e-6 * np.abs(other.data).max() if t.name.endswith("ssm_a") else 0), (name, t.name, off)
     for key in set(ours.fields) & set(theirs.fields):
-        if not key.startswith(OTHERWISE):
-            assert ours.fields[key].contents() == theirs.fields[key].contents(), (name, key)
+        if not key.startswith(OTHERWISE) and key not in UNSAID:
+            a, b = (plain(fields[key].contents()) for fields in (ours.fields, theirs.fields))
+            assert a == b, (name, key, a, b)
 
 
 def main():

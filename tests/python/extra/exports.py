@@ -26,6 +26,19 @@ def attention(**keys):
 SCALED = {"theta": 500000, "scaling": {"kind": "llama3", "factor": 8, "low_freq_factor": 1, "high_freq_factor": 4, "original_max_positions": 128}}
 EXPERTS = {"d_ff": 48, "activation": "swiglu", "experts": {"count": 4}, "router": {"top_k": 2, "normalize": True}}
 MLP = {"d_ff": 96, "activation": "swiglu"}
+INNER = {"dt_norm": "rms", "b_norm": "rms", "c_norm": "rms"}
+MAMBA2 = {"kind": "mamba2", "d_inner": 128, "head_dim": 32, "d_state": 16}
+FACTORS = {"embedding_scale": 3, "logit_scale": 0.25}
+UNTIED = {"tie_embeddings": False}
+
+
+def experts(normalize, **keys):
+    return {"experts": {"count": 4, **keys}, "router": {"top_k": 2, "normalize": normalize}}
+
+
+SHARED = {**MLP, **experts(True, shared=1, shared_d_ff=64)}
+SCORED = {"d_ff": 48, "activation": "relu2", "experts": {"count": 4, "shared": 1, "shared_d_ff": 64},
+          "router": {"top_k": 2, "normalize": True, "score": "sigmoid", "select_bias": True, "scale": 2.5}}  # fmt: skip
 # name: (blocks, tokenizer, further keys of the spec)
 MODELS = {
     "mamba": ([{"ssm": {"kind": "mamba1", "d_inner": 128, "d_state": 8, "dt_rank": 4}}], "bytes", {}),
@@ -38,6 +51,21 @@ MODELS = {
     "mixtral": ([{"attention": attention()}, {"mlp": EXPERTS}], "llama", {}),
     "qwen2": ([{"attention": attention(qkv_bias=True)}, {"mlp": MLP}], "qwen2", {}),
     "qwen3": ([{"attention": attention(qk_norm="head")}, {"mlp": MLP}], "qwen2", {}),
+    "falcon-mamba": ([{"ssm": {"kind": "mamba1", "d_inner": 128, "d_state": 8, "dt_rank": 4, **INNER}}], "bytes", {}),
+    "jamba": ([{"ssm": {"kind": "mamba1", "d_inner": 128, "d_state": 8, "dt_rank": 4, **INNER}}, {"mlp": MLP},
+               {"attention": attention(rope="none")}, {"mlp": {**MLP, **experts(normalize=False)}}], "bytes", {}),
+    "bamba": ([{"ssm": MAMBA2}, {"mlp": MLP}, {"attention": attention(rope={"theta": 10000, "dim": 8})}, {"mlp": MLP}], "bytes", {}),
+    "granite-h": ([{"ssm": MAMBA2}, {"mlp": MLP}, {"attention": attention(rope="none", scale=0.2)}, {"mlp": MLP}], "bytes", FACTORS),
+    "granite-h-moe": ([{"ssm": MAMBA2}, {"mlp": SHARED}, {"attention": attention(scale=0.2)}, {"mlp": SHARED}], "bytes", FACTORS),
+    "granite": ([{"attention": attention(scale=0.2, output_scale=0.5)}, {"mlp": {**MLP, "output_scale": 0.5}}], "bytes", {}),
+    "granite-moe": ([{"attention": attention()}, {"mlp": EXPERTS}], "bytes", FACTORS),
+    "falcon-h1": ([{"parallel": [{"ssm": {**MAMBA2, "gated_norm": "none"}}, {"attention": attention()}]}, {"mlp": MLP}], "bytes", {}),
+    "lfm2": ([{"shortconv": {"d_conv": 3, "bias": False, "conv_bias": False}}, {"mlp": MLP}, {"attention": attention(qk_norm="head")}, {"mlp": MLP}], "bytes", {}),
+    "nemotron-h": ([{"ssm": {**MAMBA2, "n_groups": 2}}, {"mlp": {"d_ff": 96, "activation": "relu2"}}, {"attention": attention(rope="none")}], "bytes", {}),
+    "nemotron-h-moe": ([{"ssm": {**MAMBA2, "n_groups": 2}}, {"mlp": SCORED}, {"attention": attention(rope="none")}], "bytes", {}),
+    "olmoe": ([{"attention": attention(qk_norm="full")}, {"mlp": {**MLP, **experts(normalize=False)}}], "bytes", UNTIED),
+    "qwen2-moe": ([{"attention": attention(qkv_bias=True)}, {"mlp": {**MLP, **experts(normalize=False, shared=1, shared_d_ff=64, shared_gate=True)}}], "qwen2", UNTIED),
+    "qwen3-moe": ([{"attention": attention(qk_norm="head")}, {"mlp": EXPERTS}], "qwen2", {}),
 }
 
 

@@ -72,7 +72,7 @@ def expected(folder, text):
     return tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text, add_special_tokens=False).ids
 
 
-for name in MODELS:
+for name in MODELS.keys() - {"bamba"}:  # of which GGUF has no architecture
     globals()[f"test_{name.replace('-', '_')}_file"] = lambda m, name=name: check_file(m, name)
     globals()[f"test_{name.replace('-', '_')}_llama"] = lambda m, name=name: check_llama(m, name)
 
