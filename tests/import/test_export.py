@@ -365,6 +365,8 @@ def test_what_no_family_says_is_refused_by_key(m):
         (TEMPLATES["mixtral"].replace("window", "scale: 0.5, window"), 'stack[0].attention.window: 8: the family granitemoe has "none" there'),
         (TEMPLATES["llama"].replace("bias: true, rope", "input_scale: 0.5, rope"), "stack[0].attention.input_scale: 0.5"),
         (TEMPLATES["mamba2"] + "embedding_scale: 2\n", "embedding_scale: 2"),
+        (TEMPLATES["mamba2"].replace("bias: true}}", "bias: true}}, {mlp: {d_ff: 32, activation: swiglu}}"), "stack: no attention beside mlp: no family"),
+        (TEMPLATES["llama"].replace("geglu_tanh", "gelu"), "mlp.activation: gelu: no family that is exported has this"),
         (TEMPLATES["jamba"].replace("mlp: {d_ff: 32,", "mlp: {d_ff: 48,", 1), "stack[1].mlp.d_ff: 48: the family jamba has 32 there"),
         (TEMPLATES["qwen3_moe"].replace("shared: 0", "shared: 1"), "stack[3].mlp.experts.shared: 1"),
         (TEMPLATES["llama"] + "norm: {kind: layer}\n", 'norm.kind: "layer": the family llama has "rms" there'),
