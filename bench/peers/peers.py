@@ -149,7 +149,7 @@ def compare_logits(options, name):
     ours = np.load(ours_file)
     rms = np.sqrt(np.mean(np.square(ours, dtype=np.float64), axis=1))
     result = {"spec": name, "tokens": LOGIT_TOKENS, "bound": LOGIT_BOUND}
-    with Llama(options, model.gguf("f32"), "--f32-cache") as llama:  # by default it rounds keys and values to float16
+    with Llama(options, model.gguf("f32"), "--exact") as llama:
         for way in ("prompt", "one_by_one"):
             llama.ask(do="logits", tokens=tokens, output=str(theirs_file), one_by_one=way == "one_by_one")
             rows = np.max(np.abs(np.load(theirs_file) - ours), axis=1) / rms

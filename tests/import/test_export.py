@@ -343,6 +343,24 @@ def test_blocks_stay_blocks_in_gguf(m):
         assert before.keys() == tensors.keys() and all(data == tensors[key] for key, data in before.items()), dtype
 
 
+def test_a_tied_head_of_nemotron_h_is_a_warning(m):
+    spec = m.file("s.yaml", TEMPLATES["nemotron_h"])
+    m.run("init", spec, "-o", "w", "--seed", "5")
+    done = m.run("export", spec, "-w", "w", "-o", "exported")
+    assert "tie_embeddings: transformers reads no head of nemotron_h but one of its own" in done.stderr, done.stderr
+    assert '"routed_scaling_factor":\t2.5' in (m.directory / "exported" / "config.json").read_text()
+
+
+def test_reals_of_configs_are_written_as_reals(m):
+    spec = m.file("s.yaml", TEMPLATES["falcon_h1"])
+    m.run("init", spec, "-o", "w", "--seed", "5")
+    m.run("export", spec, "-w", "w", "-o", "exported")
+    config = json.loads((m.directory / "exported" / "config.json").read_text())
+    for key in ("lm_head_multiplier", "embedding_multiplier", "key_multiplier", "rope_theta"):
+        assert isinstance(config[key], float), (key, config[key])
+    assert all(isinstance(x, float) for x in config["mlp_multipliers"]) and isinstance(config["hidden_size"], int), config
+
+
 def test_gguf_is_refused_by_key(m):
     cases = [
         (TEMPLATES["mamba2"].replace("d_state: 8", "d_state: 8, dt_limit: [0.1, 0.5]"), "ssm.dt_limit: GGUF has no key for it"),
