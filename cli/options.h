@@ -16,6 +16,7 @@
 #include "driver/build.h"
 #include "passes/pipeline.h"
 #include "support/arena.h"
+#include "support/cpus.h"
 
 /* Exit statuses; SU_BUG ends with 70. CLI_GO is none: the command goes on. */
 enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_BUG = 70, CLI_GO = -1 };
@@ -98,7 +99,7 @@ typedef struct CliOption {
     "first, and none that is in use (mossc cache)."
 #define CLI_OPTION_THREADS(Type)                                                                                                   \
     CLI_ROW_INT(                                                                                                                   \
-        Type, threads, "threads", 0, "N", 1, 1024,                                                                                 \
+        Type, threads, "threads", 0, "N", 1, SU_MOST_THREADS,                                                                      \
         "number of threads (default: $MOSSC_THREADS, else the CPUs that this process may use, within its CPU quota); the result "  \
         "does not depend on it")
 #define CLI_OPTION_CHUNK(Type)                                                                                                     \

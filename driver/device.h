@@ -52,7 +52,7 @@ struct DrDeviceKind {
     bool (*check_fast)(DrBuild *build, const DrBuildOptions *options, const CgTarget *target);
     bool bf16_inputs; /* `fast` is of the program: PsOptions.bf16_inputs */
     int64_t max_rows;        /* PsOptions.max_rows */
-    bool few;                /* PsOptions.few */
+    const PgFew *few;        /* PsOptions.few */
     /* Opens the N-th into build->device, with what the code generator must know of it. NULL: nothing is to be opened. */
     bool (*open)(DrBuild *build, int ordinal, const DrBuildOptions *options);
     /* Whether a target (no device's name) is of this kind, and finding it (build->target, build->gpu). fast: DrBuildOptions.fast. */

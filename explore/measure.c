@@ -143,10 +143,10 @@ static void end_attempts(Session *s) { unlink(path_of(s, "measuring")); }
 
 /* Phases that are alike, for calibration: the numbers of one of them, the seconds of all. */
 static cJSON *line_json(const MsExplained *x, const MsLine *line) {
-    const PgPhase *phase = &x->program->steps[x->mode].phases[line->phase];
+    const PgPhase *phase = &x->program->steps[x->list].phases[line->phase];
     const PgKernel *kernel = &x->program->kernels[phase->kernel];
     PgCost cost = pg_phase_cost(x->program, phase, &x->work);
-    MsPhaseWork one = ms_phase_work(phase, kernel, &cost, &x->work, x->mode, NULL, x->threads);
+    MsPhaseWork one = ms_phase_work(phase, kernel, &cost, &x->work, pg_mode_of(x->list), NULL, x->threads);
     cJSON *item = cJSON_CreateObject();
     cJSON_AddStringToObject(item, "kernel", pg_kind_word(kernel->kind));
     cJSON_AddStringToObject(item, "weights", ir_dtype_word((IrDtype)one.class.dtype));
@@ -162,7 +162,7 @@ static cJSON *line_json(const MsExplained *x, const MsLine *line) {
 
 static cJSON *step_json(const MsExplained *x) {
     cJSON *item = cJSON_CreateObject();
-    cJSON_AddStringToObject(item, "mode", ms_step_word(x->mode));
+    cJSON_AddStringToObject(item, "mode", ms_step_word(pg_mode_of(x->list)));
     cJSON_AddNumberToObject(item, "rows", (double)x->work.rows);
     cJSON_AddNumberToObject(item, "position", (double)x->work.position);
     cJSON_AddNumberToObject(item, "seconds", x->step_seconds);

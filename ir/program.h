@@ -3,7 +3,7 @@
  *
  * A *step* takes n rows (tokens) in s segments (runs of rows of one sequence). There are two *modes*, each with its own list of
  * phases: PG_ROW for exactly one row, PG_BLOCK for any number of rows up to max_rows. A third list, PG_FEW, is made for targets that
- * take a few rows in one launch (PsOptions.few): it has the layouts of PG_BLOCK, and fewer stages, since its tiles have all rows. A *phase* runs one kernel over a number
+ * take a few rows in one launch (PsOptions.few, ir/few.h): it has the layouts of PG_BLOCK, and fewer stages, since its tiles have all rows. A *phase* runs one kernel over a number
  * of tiles, which workers claim in runs; phases of one *stage* do not depend on each other, between stages all workers wait at a barrier.
  *
  * Layouts. Sixteen is a constant of the language (docs/design.md, Layouts). LD is the row stride of a step: 1 in PG_ROW; in
@@ -258,6 +258,18 @@ enum {
 enum { PG_OP_X, PG_OP_Z, PG_OP_W, PG_OP_EXPERTS, PG_OP_COMBINE_W, PG_OP_GROUPS, PG_OP_STATE, PG_OP_Y };
 
 enum { PG_MAX_OPERANDS = 18, PG_NO_SLOT = -1 };
+
+/* With norm_behind: where a kernel has that norm's weight and what it leaves for it. Other kinds have none (PG_NO_SLOT). */
+typedef struct PgNormSlots {
+    int norm_w, squares, scaled;
+} PgNormSlots;
+
+static inline PgNormSlots pg_norm_slots(PgKind kind) {
+    if (kind == PG_EMBED) return (PgNormSlots){PG_EMBED_NORM_W, PG_EMBED_SQUARES, PG_EMBED_SCALED};
+    if (kind == PG_LINEAR) return (PgNormSlots){PG_LINEAR_NORM_W, PG_LINEAR_SQUARES, PG_LINEAR_SCALED};
+    if (kind == PG_COMBINE) return (PgNormSlots){PG_COMBINE_NORM_W, PG_COMBINE_SQUARES, PG_COMBINE_SCALED};
+    return (PgNormSlots){PG_NO_SLOT, PG_NO_SLOT, PG_NO_SLOT};
+}
 
 /* ---------------------------------------------------------------------------------------------- phases */
 

@@ -8,6 +8,7 @@ static uint64_t count(int64_t n) { return n > 0 ? (uint64_t)n : 0; }
 /* Rows of so many bytes. Positions have padding between experts in PG_BLOCK. */
 static void size_rows(PgOperand *o, const PgKernel *k, PgForm form, PgLayout layout, uint64_t row) {
     o->form = form;
+    o->layout = layout;
     switch (layout) {
     case PG_ROWS: o->per_row = row; return;
     case PG_PLANES: o->per_row = times(row, count(k->E)); return;

@@ -26,6 +26,7 @@ typedef struct PgOperand {
     PgNeed need;
     PgForm form;
     uint64_t per_row, fixed; /* bytes: per_row * LD + fixed; those of weights are their PgWeight's */
+    PgLayout layout;         /* VALUE and ROUNDED */
     int64_t planes, O, K;    /* weights */
 } PgOperand;
 

@@ -92,9 +92,9 @@ static void add_cost(MsLine *line, const PgCost *cost) {
     pg_cost_add(&line->cost, cost);
 }
 
-MsExplained ms_explain_step(const FeSpec *spec, const PgProgram *program, PgMode mode, PgWork work, SuArena *arena) {
-    MsExplained x = {.spec = spec, .program = program, .mode = mode, .work = work, .total = {.name = "the step"}};
-    const PgStep *step = &program->steps[mode];
+MsExplained ms_explain_step(const FeSpec *spec, const PgProgram *program, int list, PgWork work, SuArena *arena) {
+    MsExplained x = {.spec = spec, .program = program, .list = list, .work = work, .total = {.name = "the step"}};
+    const PgStep *step = &program->steps[list];
     for (uint32_t first = 0, end; first < step->n_phases; first = end) {
         end = end_of_block(step, first);
         MsPart *part = find_part(&x, step, first, end);
@@ -145,7 +145,7 @@ static void add_line(MsLine *to, const MsLine *line) {
 }
 
 static void add_times(MsExplained *x, const MossPhaseTime *times, double scale) {
-    const PgStep *step = &x->program->steps[x->mode];
+    const PgStep *step = &x->program->steps[x->list];
     for (uint32_t first = 0, end; first < step->n_phases; first = end) {
         end = end_of_block(step, first);
         MsPart *part = find_part(x, step, first, end);
@@ -177,14 +177,14 @@ void ms_explain_times(MsExplained *x, const MossPhaseTime *times, int threads, d
 /* ---------------------------------------------------------------------------------------------- a model's times */
 
 static MsPhaseWork work_of(const MsExplained *x, uint32_t i) {
-    const PgPhase *phase = &x->program->steps[x->mode].phases[i];
+    const PgPhase *phase = &x->program->steps[x->list].phases[i];
     PgCost cost = pg_phase_cost(x->program, phase, &x->work);
-    return ms_phase_work(phase, &x->program->kernels[phase->kernel], &cost, &x->work, x->mode, i ? phase - 1 : NULL,
+    return ms_phase_work(phase, &x->program->kernels[phase->kernel], &cost, &x->work, pg_mode_of(x->list), i ? phase - 1 : NULL,
                          x->model->threads);
 }
 
 void ms_explain_model(MsExplained *x, const MsTimeModel *model) {
-    const PgStep *step = &x->program->steps[x->mode];
+    const PgStep *step = &x->program->steps[x->list];
     double kept = 0, all = 0;
     x->model = model;
     for (uint32_t i = 0; i < step->n_phases; i++) {

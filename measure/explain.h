@@ -51,7 +51,7 @@ typedef struct MsPart {
 typedef struct MsExplained {
     const FeSpec *spec;
     const PgProgram *program;
-    PgMode mode;
+    int list; /* of phases (PG_FEW) */
     PgWork work;
     MsPart *parts; /* [n_parts] */
     size_t n_parts, parts_capacity;
@@ -69,7 +69,7 @@ typedef struct MsExplained {
 } MsExplained;
 
 /* Groups and costs; everything lives in `arena`. */
-MsExplained ms_explain_step(const FeSpec *spec, const PgProgram *program, PgMode mode, PgWork work, SuArena *arena);
+MsExplained ms_explain_step(const FeSpec *spec, const PgProgram *program, int list, PgWork work, SuArena *arena);
 /* Adds the times that a device's model gives; `model` must live as long. */
 void ms_explain_model(MsExplained *explained, const MsTimeModel *model);
 /* Adds times[threads][n_phases], of so many steps together, and what they say beside explained->limits. */

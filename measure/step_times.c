@@ -28,7 +28,7 @@ static MossError run_steps(Meter *m, const MsExplained *x, int64_t steps, bool p
     MossError error = moss_state_clone(m->base, &state);
     if (error.code != MOSS_OK) return error;
     MossPhaseTime *times[PG_MODES] = {NULL};
-    times[x->mode] = m->times;
+    times[pg_mode_of(x->list)] = m->times;
     memset(m->times, 0, m->n_times * sizeof *m->times);
     moss_profile(m->build->model, profiled ? times : NULL);
     double start = su_seconds();
@@ -45,7 +45,7 @@ static MossError run_steps(Meter *m, const MsExplained *x, int64_t steps, bool p
 
 /* Steps of a round: a prompt is one, tokens are as many as fit into its time and into max_positions. */
 static int64_t steps_of_round(const Meter *m, const MsExplained *x, double step_seconds) {
-    if (x->mode == PG_BLOCK) return 1;
+    if (x->list == PG_BLOCK) return 1;
     double steps = ceil(ROUND_SECONDS / step_seconds);
     int64_t n = steps > MOST_STEPS ? MOST_STEPS : (int64_t)steps, room = m->build->program->max_positions - x->work.position;
     return m->build->program->max_positions && n > room ? room : n;
@@ -105,7 +105,7 @@ static MossError make_base(Meter *m, const MsExplained *x) {
 
 static bool measure_step(Meter *m, MsExplained *x) {
     int threads = moss_model_threads(m->build->model);
-    m->n_times = (size_t)threads * m->build->program->steps[x->mode].n_phases;
+    m->n_times = (size_t)threads * m->build->program->steps[x->list].n_phases;
     m->times = SU_NEW_ARRAY(&m->build->arena, MossPhaseTime, m->n_times);
     m->best = SU_NEW_ARRAY(&m->build->arena, MossPhaseTime, m->n_times);
     int64_t steps = 1;

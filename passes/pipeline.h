@@ -13,6 +13,7 @@
 #ifndef MOSSC_PASSES_PIPELINE_H
 #define MOSSC_PASSES_PIPELINE_H
 
+#include "ir/few.h"
 #include "ir/graph.h"
 
 typedef enum PsPass {
@@ -38,7 +39,7 @@ typedef struct PsOptions {
     int64_t max_rows;       /* rows of a step that the target can use; 0: PG_MAX_ROWS. Caches of attention with a window have room
                              * for steps of PG_MAX_ROWS: there it stays at that */
     bool bf16_inputs;       /* row blocks of linear layers of bf16 weights round their inputs to bf16: other bits than PG_ROW's */
-    bool few;               /* the program has a list PG_FEW: the target takes a few rows in one launch */
+    const PgFew *few;       /* the program has a list PG_FEW, as the target takes a few rows in one launch; NULL: it has none */
     PsStageBytes **live;    /* [PG_MODES], or NULL: become arrays [n_stages] in the program's arena */
     bool check;             /* verify, print, parse and compare after every pass (the program asks for it in debug builds). What
                              * is wrong is added to the diagnostics, with the failure SU_OUR_BUG */

@@ -208,7 +208,7 @@ static void stop(RtWorkers *workers, int started) {
 }
 
 static RtWorkers *create(int threads, int allowed, const int *cpus, int n_cpus) {
-    int count = threads < RT_MAX_WORKERS ? threads : RT_MAX_WORKERS;
+    int count = threads < SU_MOST_THREADS ? threads : SU_MOST_THREADS;
     RtWorkers *workers = su_aligned(RT_CACHE_LINE, sizeof *workers);
     if (!workers) return NULL;
     *workers = (RtWorkers){.count = count, .spin_ns = count <= allowed ? SPIN_NS : SPIN_CROWDED_NS};

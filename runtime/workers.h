@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { RT_CACHE_LINE = 64, RT_MAX_WORKERS = 1024 };
+enum { RT_CACHE_LINE = 64 };
 
 typedef struct RtWorkers RtWorkers;
 typedef void (*RtWork)(void *context, int worker);

@@ -1,17 +1,16 @@
-/* PG_FEW: what a step of few rows joins, so that it has fewer stages. Tiles of its linear layers by tensor cores have all rows, so
+/* PG_FEW: what a step of few rows joins, so that it has fewer stages. Tiles of linear layers that the back end names (ir/few.h) have all
+ * rows, so
  *
  *   - a convolution is computed where its x is made: the rows before are in the same tile, or in the history;
  *   - an RMS norm is the work of two: whoever makes its x also leaves that times the norm's weight, and sums of squares; a factor a row,
  *     behind the sums of whoever reads it, does the rest. Routers have whole rows, and norm them for themselves.
  *
  * Both are decided before the phases are made. A norm stays a phase of its own if one of those who read it, or who makes its x, cannot do
- * its part: layer norms, norms in runs, weights that tensor cores do not multiply, and weights of f16, whose products reach to 65504
- * only, while x times the weight may be any number before the factor. */
+ * its part: layer norms, norms in runs, linear layers in no such tiles, and those whose x is bounded (f16: 65504), while x times the
+ * weight may be any number before the factor. */
 #include "schedule/few.h"
 
 #include "schedule/phases.h"
-
-enum { CHUNK = 32 /* k that tensor cores take at a time: x is made of whole ones */ };
 
 static bool rounds(const ScBuilder *b, const IrRegion *region) {
     return sc_role_node(b, region, IR_ROLE_linear)->attrs[IR_LINEAR_rounds].i != 0;
@@ -23,7 +22,8 @@ static IrDtype stored_dtype(const ScBuilder *b, const IrRegion *region) {
 
 /* Whether a tile of the linear layer has all rows. */
 static bool in_tiles(const ScBuilder *b, const IrRegion *region) {
-    return rounds(b, region) || ir_dtype(stored_dtype(b, region))->mma == IR_MMA_16;
+    const PgFew *few = b->options->few;
+    return rounds(b, region) ? few->rounding : few->tiles[stored_dtype(b, region)];
 }
 
 static void join_convs(ScBuilder *b) {
@@ -38,8 +38,8 @@ static void join_convs(ScBuilder *b) {
 static bool takes_factor(const ScBuilder *b, const IrRegion *region, IrValueId norm) {
     if (region->kind == IR_REGION_ROUTER) return true;
     return region->kind == IR_REGION_LINEAR && sc_role(region, IR_ROLE_y) != b->g->logits && !rounds(b, region) &&
-           stored_dtype(b, region) == IR_BF16 && !b->options->bf16_inputs && b->layouts[norm].planes == PG_ROWS &&
-           b->layouts[norm].width % CHUNK == 0;
+           b->options->few->any_x[stored_dtype(b, region)] && !b->options->bf16_inputs && b->layouts[norm].planes == PG_ROWS &&
+           b->layouts[norm].width % b->options->few->chunk == 0;
 }
 
 static bool readers_take_factor(const ScBuilder *b, IrValueId norm) {
@@ -85,15 +85,16 @@ void sc_join_few(ScBuilder *b) {
     join_norms(b);
 }
 
-void sc_leave_norm(ScBuilder *b, ScPhaseId p, IrValueId x, const int slots[3]) {
+void sc_leave_norm(ScBuilder *b, ScPhaseId p, IrValueId x) {
     if (!b->few || b->norm_behind[x] == IR_NONE) return;
     IrValueId norm = b->norm_behind[x];
     PgKernel *k = &sc_phase(b, p)->kernel;
+    PgNormSlots slots = pg_norm_slots(k->kind);
     k->norm_behind = true;
     uint64_t squares = pg_squares_bytes(k->O);
-    sc_read_weight(b, p, slots[0], ps_maker(b->g, norm)->operands[1], PG_VECTOR, 1.0);
-    b->left[norm].squares = sc_write_buffer(b, p, slots[1], (ScBytes){squares, 0}, "squares");
-    b->left[norm].scaled = sc_write_buffer(b, p, slots[2], sc_buffer_bytes(&b->layouts[x], PG_BLOCK), b->g->values[norm].name);
+    sc_read_weight(b, p, slots.norm_w, ps_maker(b->g, norm)->operands[1], PG_VECTOR, 1.0);
+    b->left[norm].squares = sc_write_buffer(b, p, slots.squares, (ScBytes){squares, 0}, "squares");
+    b->left[norm].scaled = sc_write_buffer(b, p, slots.scaled, sc_buffer_bytes(&b->layouts[x], PG_BLOCK), b->g->values[norm].name);
 }
 
 void sc_take_factor(ScBuilder *b, ScPhaseId p, const IrNode *norm) {

@@ -158,7 +158,7 @@ void sc_phase_embed(ScBuilder *b, const IrNode *node) {
     sc_read_weight(b, p, PG_EMBED_W, w, PG_PANELS, 1.0 / (double)type->dim[0]);
     sc_tile_rows(b, p, &b->layouts[node->results[0]]);
     sc_write(b, p, PG_EMBED_Y, node->results[0]);
-    sc_leave_norm(b, p, node->results[0], (const int[]){PG_EMBED_NORM_W, PG_EMBED_SQUARES, PG_EMBED_SCALED});
+    sc_leave_norm(b, p, node->results[0]);
 }
 
 /* Runs have panels of their own, so that each begins at a lane 0. */

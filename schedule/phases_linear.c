@@ -165,7 +165,7 @@ static void combine_phase(ScBuilder *b, const LinearParts *m, int32_t parts) {
     fill_tail(b, p, m, PG_COMBINE_ADDEND, PG_COMBINE_RESIDUAL);
     sc_tile_rows(b, p, &b->layouts[m->y]);
     sc_write(b, p, PG_COMBINE_Y, m->y);
-    sc_leave_norm(b, p, m->y, (const int[]){PG_COMBINE_NORM_W, PG_COMBINE_SQUARES, PG_COMBINE_SCALED});
+    sc_leave_norm(b, p, m->y);
 }
 
 static void fill_conv(ScBuilder *b, ScPhaseId p, const IrRegion *conv) {
@@ -200,7 +200,7 @@ static void lone_phase(ScBuilder *b, const LinearParts *m) {
     if (head) return;
     if (!apart) {
         sc_write(b, p, PG_LINEAR_Y, result_of(m));
-        sc_leave_norm(b, p, result_of(m), (const int[]){PG_LINEAR_NORM_W, PG_LINEAR_SQUARES, PG_LINEAR_SCALED});
+        sc_leave_norm(b, p, result_of(m));
         return;
     }
     int32_t parts = sc_write_buffer(b, p, PG_LINEAR_Y, sc_buffer_bytes(y, b->mode), what);

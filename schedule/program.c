@@ -123,7 +123,7 @@ static void collect_hidden(ScBuilder *b) {
 }
 
 /* Without the schedule pass a step of few rows takes PG_BLOCK's phases. */
-static bool makes_few(const PsOptions *options) { return options->few && !options->off[PS_SCHEDULE]; }
+static bool makes_few(const PsOptions *options) { return options->few != NULL && !options->off[PS_SCHEDULE]; }
 
 static bool sc_program_unguarded(const IrGraph *graph, const PsOptions *options, SuArena *arena, const PgProgram **out_program,
                                  SuDiags *diags) {

@@ -13,16 +13,18 @@
 #include "driver/device.h"
 #include "driver/target.h"
 #include "driver/tuning.h"
+#include "support/table.h"
 
 typedef struct ExplainOptions {
     CliModelOptions model;
     int64_t rows, position, repeat; /* rows, position -1: not given */
     bool measure, json;
     const char *described; /* a device that is described, in place of model.device */
+    const DrDeviceKind *kind; /* whose program is explained without opening one of its devices; NULL: model.device is opened */
     CliTexts points;       /* of a study, which are compared */
 } ExplainOptions;
 
-enum { DEFAULT_ROWS = 512, DEFAULT_POSITION = 1023, MAX_REPEAT = 1000 };
+enum { MOST_STEPS = 3, DEFAULT_ROWS = 512, DEFAULT_POSITION = 1023, MAX_REPEAT = 1000 };
 
 /* ---------------------------------------------------------------------------------------------- the command */
 
@@ -31,8 +33,9 @@ static bool too_far(DrBuild *build, const char *what, int64_t given, const char 
                     most);
 }
 
-/* The two steps that are explained: a token, and a prompt. Defaults give way to what the model allows. */
-static bool choose_steps(DrBuild *build, const ExplainOptions *o, PgWork *token, PgWork *prompt) {
+/* The steps that are explained: a token, a prompt, and where the device takes a list of phases for few rows a token of as many sequences.
+ * Defaults give way to what the model allows. */
+static bool choose_steps(DrBuild *build, const ExplainOptions *o, PgWork *token, PgWork *prompt, PgWork *few) {
     int64_t positions = build->program->max_positions, rows = build->program->max_rows;
     if (positions && positions < rows) rows = positions;
     if (o->rows > rows) return too_far(build, "--rows", o->rows, "the most tokens of a step", rows);
@@ -41,16 +44,19 @@ static bool choose_steps(DrBuild *build, const ExplainOptions *o, PgWork *token,
     *token = (PgWork){
         .rows = 1, .segments = 1, .n_out_rows = 1, .position = positions && position >= positions ? positions - 1 : position};
     *prompt = (PgWork){.rows = o->rows > 0 ? o->rows : rows < DEFAULT_ROWS ? rows : DEFAULT_ROWS, .segments = 1, .n_out_rows = 1};
+    int64_t most = build->passes.few != NULL ? build->passes.few->rows : 0;
+    *few = (PgWork){.rows = most, .segments = most, .n_out_rows = most, .position = token->position};
     return true;
 }
 
 static void print_json(const DrBuild *build, const ExplainOptions *o, const MsExplained *x, size_t n) {
-    static const char *const keys[] = {"token", "prompt"};
+    static const char *const keys[] = {[PG_ROW] = "token", [PG_BLOCK] = "prompt", [PG_FEW] = "few"};
+    SU_TABLE_FULL(keys, PG_LISTS);
     cJSON *root = cJSON_CreateObject();
     cJSON_AddStringToObject(root, "name", build->program->name);
     if (o->measure) cJSON_AddNumberToObject(root, "threads", x[0].threads);
     if (o->measure) cJSON_AddNumberToObject(root, "vector_lanes", build->target.vector_lanes);
-    for (size_t i = 0; i < n; i++) cJSON_AddItemToObject(root, keys[i], cli_explain_json(&x[i]));
+    for (size_t i = 0; i < n; i++) cJSON_AddItemToObject(root, keys[x[i].list], cli_explain_json(&x[i]));
     cli_json_print(root);
 }
 
@@ -81,16 +87,20 @@ static void find_schedules(DrBuild *build, const DrBuildOptions *options, MsExpl
 /* A CliWork. */
 static bool explain(DrBuild *build, const DrBuildOptions *options, void *context) {
     const ExplainOptions *o = context;
-    PgWork token, prompt;
+    PgWork token, prompt, few;
     MsTimeModel model;
-    if (!(o->described ? find_model(build, o, &model) : dr_build_device(build, options)) || !dr_build_spec(build, options) ||
-        !dr_build_graph(build) || !dr_build_program(build, options) || !choose_steps(build, o, &token, &prompt)) {
+    build->kind = o->kind;
+    bool found = o->kind != NULL || (o->described ? find_model(build, o, &model) : dr_build_device(build, options));
+    if (!found || !dr_build_spec(build, options) || !dr_build_graph(build) || !dr_build_program(build, options) ||
+        !choose_steps(build, o, &token, &prompt, &few))
         return false;
-    }
-    MsExplained x[2] = {ms_explain_step(&build->spec, build->program, PG_ROW, token, &build->arena),
-                        ms_explain_step(&build->spec, build->program, PG_BLOCK, prompt, &build->arena)};
-    size_t n = prompt.rows > 1 ? 2 : 1; /* where max_positions is 1 there are no prompts */
-    if (!o->described) find_schedules(build, options, x, n);
+    MsExplained x[MOST_STEPS] = {ms_explain_step(&build->spec, build->program, PG_ROW, token, &build->arena)};
+    size_t n = 1;
+    if (build->program->steps[PG_FEW].n_phases > 0)
+        x[n++] = ms_explain_step(&build->spec, build->program, PG_FEW, few, &build->arena);
+    if (prompt.rows > 1) /* where max_positions is 1 there are no prompts */
+        x[n++] = ms_explain_step(&build->spec, build->program, PG_BLOCK, prompt, &build->arena);
+    if (!o->described && o->kind == NULL) find_schedules(build, options, x, n);
     for (size_t i = 0; i < n && o->described; i++) ms_explain_model(&x[i], &model);
     if (o->measure && !ms_measure_steps(build, options, o->repeat, x, n)) return false;
     if (o->json) {
@@ -150,8 +160,12 @@ static int run(const CliCommand *command, CliArgs *args) {
     }
     if (o.described && o.measure) return cli_usage_error(command, "--measure runs the model: it takes --device cpu");
     if (kind && !(kind->takes & DR_EXPLAIN)) {
-        return cli_usage_error(
-            command, "it explains steps of a CPU; `mossc bench --device %s --limits` holds a GPU's against its limits", kind->name);
+        if (o.measure)
+            return cli_usage_error(command,
+                                   "--measure runs the model on a CPU; `mossc bench --device %s --limits` holds a GPU's "
+                                   "phases against its limits",
+                                   kind->name);
+        o.kind = kind;
     }
     return cli_model_command(args->positionals[0], &o.model, explain, &o);
 }
@@ -174,6 +188,8 @@ const CliCommand cli_explain = {
         "With --point twice and a study of `mossc explore`, the two points stand side by side: phases by name, FLOPs, bytes and "
         "the model's time on the study's first device (or --device, one of its devices), the largest difference first, and "
         "what makes it.\n\n"
+        "With --device cuda it prints the phases that a GPU runs, without one: also those of a step of a few rows, a token of "
+        "64 sequences each, which has fewer stages (docs/cuda.md).\n\n"
         "--device takes here also a device that is described (`mossc targets`, or a device file): each phase then has the "
         "time that "
         "the device's rates give, or its calibration (docs/explore.md). docs/explain.md has examples and the keys of the JSON "

@@ -99,11 +99,13 @@ static void print_model(const MsExplained *x) {
 }
 
 static void print_title(const MsExplained *x) {
-    if (x->mode == PG_ROW)
+    if (x->list == PG_ROW)
         printf("One token at position %" PRId64, x->work.position);
+    else if (x->list == PG_FEW)
+        printf("A token of %" PRId64 " sequences each at position %" PRId64, x->work.segments, x->work.position);
     else
         printf("A prompt of %" PRId64 " tokens", x->work.rows);
-    PgStep step = x->program->steps[x->mode];
+    PgStep step = x->program->steps[x->list];
     printf(": %" PRIu32 " phases in %" PRIu32 " stages\n\n", step.n_phases, step.n_stages);
 }
 
@@ -220,7 +222,7 @@ cJSON *cli_explain_json(const MsExplained *x) {
     cJSON *root = cJSON_CreateObject();
     cJSON_AddNumberToObject(root, "rows", (double)x->work.rows);
     cJSON_AddNumberToObject(root, "position", (double)x->work.position);
-    cJSON_AddNumberToObject(root, "stages", x->program->steps[x->mode].n_stages);
+    cJSON_AddNumberToObject(root, "stages", x->program->steps[x->list].n_stages);
     cJSON *parts = cJSON_AddArrayToObject(root, "parts");
     for (size_t p = 0; p < x->n_parts; p++) cJSON_AddItemToArray(parts, part_json(x, &x->parts[p]));
     cJSON_AddItemToObject(root, "total", line_json(x, &x->total));

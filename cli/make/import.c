@@ -59,7 +59,8 @@ static const CliOption table[] = {
         "there, from an import with the same options, only that"),
     CLI_ROW_WORD(ImportOptions, a_activation, "mamba3-a", "softplus|heavy_tail", im_a_words,
                  "what A of Mamba-3 passes, which its config does not say: heavy_tail since 2026-06-02"),
-    CLI_ROW_INT(ImportOptions, threads, "threads", 0, "N", 0, 1024, "threads to use (default: as many as there are CPUs)"),
+    CLI_ROW_INT(ImportOptions, threads, "threads", 0, "N", 0, SU_MOST_THREADS,
+                "threads to use (default: as many as there are CPUs)"),
     CLI_ROW_FLAG(ImportOptions, progress, "progress", "show progress even where standard error is no terminal"),
     CLI_OPTION_JSON(ImportOptions, "print one JSON object"),
 };

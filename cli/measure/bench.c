@@ -186,7 +186,7 @@ static const CliOption table[] = {
                  "time the machine's limits before and after each prompt and decoding; speeds as parts of their bound"),
     CLI_ROW_INT(BenchOptions, repeat, "repeat", 'r', "R", 1, MAX_REPEAT,
                 "how often everything is measured (default 3; of a table 5)"),
-    CLI_ROW_LIST(BenchOptions, series.threads, "threads", 't', "N[,N...]", 1, 1024,
+    CLI_ROW_LIST(BenchOptions, series.threads, "threads", 't', "N[,N...]", 1, SU_MOST_THREADS,
                  "threads (default: $MOSSC_THREADS, else the CPUs that this process may use, within its CPU quota); a table has "
                  "all numbers given"),
     CLI_OPTION_CHUNK(BenchOptions),

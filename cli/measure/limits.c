@@ -17,7 +17,7 @@ static const CliOption table[] = {
     CLI_ROW_TEXT(LimitsOptions, device, "device", 0, "DEVICE", false,
                  "what is measured: cpu (the default), cuda or cuda:N, the N-th NVIDIA GPU"),
     CLI_ROW_INT(LimitsOptions, repeat, "repeat", 0, "R", 1, MAX_REPEAT, "how often each is measured (default 5)"),
-    CLI_ROW_INT(LimitsOptions, threads, "threads", 0, "N", 1, 1024,
+    CLI_ROW_INT(LimitsOptions, threads, "threads", 0, "N", 1, SU_MOST_THREADS,
                 "threads that measure together (default: as many as there are CPUs for this process)"),
     CLI_OPTION_ISA(LimitsOptions),
     CLI_OPTION_JSON(LimitsOptions, "print one JSON object: median, min and max of each limit, and what is known of the machine"),

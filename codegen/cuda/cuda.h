@@ -17,6 +17,7 @@
 #define MOSSC_CODEGEN_CUDA_CUDA_H
 
 #include "codegen/target.h"
+#include "ir/few.h"
 #include "ir/program.h"
 #include "ir/cuda_image.h"
 #include "support/arena.h"
@@ -42,10 +43,14 @@ typedef struct CgCudaTarget {
 } CgCudaTarget;
 
 enum {
+    CG_CUDA_CHUNK = 32, /* k that linear layers of several rows multiply at a time; the text's CHUNK */
     CG_CUDA_FEW_ROWS = 64, /* of a step that one persistent launch takes; larger ones are launches of each phase */
     CG_CUDA_MAX_ROWS = 8192, /* of a step: what fills a large GPU (PsOptions.max_rows) */
     CG_CUDA_WARPGROUP_THREADS = 384 /* of a block of warpgroup.cuh: two warpgroups that multiply, and one that fetches */
 };
+
+/* Of GPUs with tensor cores; others run PG_BLOCK's phases with few rows too. */
+extern const PgFew cg_cuda_few;
 
 /* "cuda:sm_XX", XX from 75 on, or 90a. An unknown name is an error that says what is known. */
 bool cg_cuda_target_by_name(const char *name, CgCudaTarget *out_target, SuDiags *diags);

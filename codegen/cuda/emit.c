@@ -97,9 +97,11 @@ void cg_cuda_put_quad(CgCuda *c, const char *base, const char *stride, const cha
     cg_cuda_put_quad_to(c, "y", base, stride, at, row, panel, v);
 }
 
-void cg_cuda_norm_behind(CgCuda *c, int norm_w, int squares, int scaled) {
-    cg_cu(c, "const float *norm_w = floats(step, phase, %d);\nfloat *squares = floats(step, phase, %d);\n", norm_w, squares);
-    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "float *scaled = floats(step, phase, %d);\n", scaled);
+void cg_cuda_norm_behind(CgCuda *c) {
+    PgNormSlots slots = pg_norm_slots(c->kernel->kind);
+    cg_cu(c, "const float *norm_w = floats(step, phase, %d);\nfloat *squares = floats(step, phase, %d);\n", slots.norm_w,
+          slots.squares);
+    if (c->y_words != CG_WORDS_ALONE) cg_cu(c, "float *scaled = floats(step, phase, %d);\n", slots.scaled);
 }
 
 void cg_cuda_put_quad_to(CgCuda *c, const char *y, const char *base, const char *stride, const char *at, const char *row,

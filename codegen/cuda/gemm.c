@@ -7,7 +7,7 @@
 
 enum {
     SLOTS = CG_TILE_SLOTS,
-    CHUNK = 32, /* k that come at a time */
+    CHUNK = CG_CUDA_CHUNK,
     ROUNDED_BYTES = IR_GROUP + 2 * sizeof(float), /* of a rounded row in a chunk */
     TYPICAL_ROWS = 4096 /* of a large step: what tiles are dealt out for */
 };

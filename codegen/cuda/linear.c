@@ -64,63 +64,54 @@ void cg_linear_epilogue_pointers(const CgLinear *m) {
         }
     }
     if (pg_does(k, PG_STEP_LOGITS)) return;
-    if (k->norm_behind) cg_cuda_norm_behind(c, PG_LINEAR_NORM_W, PG_LINEAR_SQUARES, PG_LINEAR_SCALED);
+    if (k->norm_behind) cg_cuda_norm_behind(c);
     if (k->norm_behind || c->y_words != CG_WORDS_ALONE) cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_LINEAR_Y);
     cg_cuda_words(c);
 }
 
 /* ---------------------------------------------------------------------------------------------- epilogue */
 
+/* The `past` values before the row, the oldest first; the history moves on by one. */
+static void print_past_of_row(CgCuda *c, long long past) {
+    cg_cu(c,
+          "float4 *old = quad(history + panel * %lld) + q;\n"
+          "for (u32 t = 0; t < %lld; t++) {\n"
+          "mixed = fma4(taps[4 * t], old[4 * t], mixed);\n"
+          "if (t > 0) old[4 * (t - 1)] = old[4 * t];\n"
+          "}\n"
+          "old[%lld] = v;\n",
+          past * 16, past, (past - 1) * 4);
+}
+
 /* PG_FEW: of a segment's rows those before are in the tile, or in the history, of which `value_of` (tiles.h) knows the former. Histories
  * of segments that have more than this row move on when all rows are done. */
-static void print_conv_of_rows(const CgLinear *m) {
+static void print_past_of_rows(CgCuda *c, long long past) {
+    cg_cu(c,
+          "{\n"
+          "const Segment *segment = segment_of(step, row);\n"
+          "const u32 nth = row - segment->first_row;\n"
+          "const bool alone = segment->count == 1;\n"
+          "float4 *old = quad(state_floats(segment, phase, %d) + panel * %lld) + q;\n"
+          "#pragma unroll\n"
+          "for (u32 t = 0; t < %lld; t++) {\n"
+          "const float4 before = nth + t < %lld ? old[4 * (nth + t)] : value_of(side, r + t - %lld, q);\n"
+          "mixed = fma4(taps[4 * t], before, mixed);\n"
+          "if (alone && t > 0) old[4 * (t - 1)] = before;\n"
+          "}\n"
+          "if (alone) old[%lld] = v;\n"
+          "}\n",
+          PG_LINEAR_HISTORY, past * 16, past, past, past, (past - 1) * 4);
+}
+
+static void print_conv(const CgLinear *m) {
     CgCuda *c = m->c;
     long long past = (long long)m->k->taps - 1;
     cg_cu(c,
           "const float4 *taps = quad(conv_w + panel * %lld) + q;\n"
           "float4 mixed = splat4(0);\n",
           (past + 1) * 16);
-    if (past > 0) {
-        cg_cu(c,
-              "{\n"
-              "const Segment *segment = segment_of(step, row);\n"
-              "const u32 nth = row - segment->first_row;\n"
-              "const bool alone = segment->count == 1;\n"
-              "float4 *old = quad(state_floats(segment, phase, %d) + panel * %lld) + q;\n"
-              "#pragma unroll\n"
-              "for (u32 t = 0; t < %lld; t++) { /* the oldest first */\n"
-              "const float4 before = nth + t < %lld ? old[4 * (nth + t)] : value_of(side, r + t - %lld, q);\n"
-              "mixed = fma4(taps[4 * t], before, mixed);\n"
-              "if (alone && t > 0) old[4 * (t - 1)] = before;\n"
-              "}\n"
-              "if (alone) old[%lld] = v;\n"
-              "}\n",
-              PG_LINEAR_HISTORY, past * 16, past, past, past, (past - 1) * 4);
-    }
-    cg_cu(c, "v = fma4(taps[%lld], v, mixed);\n", past * 4);
-}
-
-static void print_conv(const CgLinear *m) {
-    CgCuda *c = m->c;
-    long long past = (long long)m->k->taps - 1;
-    if (m->k->mode == PG_BLOCK) {
-        print_conv_of_rows(m);
-        return;
-    }
-    cg_cu(c,
-          "float4 mixed = splat4(0);\n"
-          "const float4 *taps = quad(conv_w + panel * %lld) + q;\n",
-          (past + 1) * 16);
-    if (past > 0) {
-        cg_cu(c,
-              "float4 *old = quad(history + panel * %lld) + q;\n"
-              "for (u32 t = 0; t < %lld; t++) { /* the oldest first; each moves on by one */\n"
-              "mixed = fma4(taps[4 * t], old[4 * t], mixed);\n"
-              "if (t > 0) old[4 * (t - 1)] = old[4 * t];\n"
-              "}\n"
-              "old[%lld] = v;\n",
-              past * 16, past, (past - 1) * 4);
-    }
+    if (past > 0 && m->k->mode == PG_ROW) print_past_of_row(c, past);
+    if (past > 0 && m->k->mode == PG_BLOCK) print_past_of_rows(c, past);
     cg_cu(c, "v = fma4(taps[%lld], v, mixed);\n", past * 4);
 }
 

@@ -8,7 +8,7 @@
  * 4 t on; both operands agree in that order of k, which a sum does not see.
  * x enters as the sum of two numbers of the weights' type, `high` + `low`, which keeps 16 bits of it; FAST leaves `low` out. */
 
-enum { CHUNK = 32, SLOT_QUADS = CHUNK / 2 * 4 /* of 16-bit weights, in a chunk */ };
+enum { SLOT_QUADS = CHUNK / 2 * 4 /* of 16-bit weights, in a chunk */ };
 
 #ifndef MOSSC_SIMT
 #if __CUDA_ARCH__ >= 800
@@ -40,6 +40,8 @@ INLINE uint4 first_bytes(const void *from, u32 bytes) {
 #define PREFETCH_L2(at) asm volatile("prefetch.global.L2 [%0];" ::"l"(at))
 /* No instruction: an address that is held in registers, where the compiler would compute it again in every turn of a loop. */
 #define HOLD_ADDRESS(at) asm("" : "+l"(at))
+/* Nor here: what follows from the number is computed behind this, and not before a loop around it. */
+#define FIND_ANEW(number) asm volatile("" : "+r"(number))
 /* to = at + i · bytes: one instruction, where the compiler makes three of it. */
 #define MAD_WIDE(to, i, bytes, at) asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(to) : "r"(i), "r"(bytes), "l"(at))
 /* pair = two numbers rounded, `even` in the low half. */
@@ -219,8 +221,8 @@ enum Inputs { FLOATS, WORDS, HIGH_WORDS /* of FAST */ };
 
 /* Which of a slot's lines this lane gives a quad of, i = 0 … 3; its slot is the first or, where upper_slot(), the second of two. */
 INLINE u32 line_of_lane(u32 i) { return i / 2 * 8 + threadIdx.x % 4 * 2 + i % 2; }
-INLINE u32 quad_of_lane() { return threadIdx.x / 4 % 4; }
-INLINE u32 upper_slot() { return threadIdx.x / 16 % 2; }
+INLINE u32 quad_of_lane(u32 thread = threadIdx.x) { return thread / 4 % 4; }
+INLINE u32 upper_slot(u32 thread = threadIdx.x) { return thread / 16 % 2; }
 
 /* The first `left` of four values, then zeros; the same of a row, which may end before them. */
 INLINE float4 first4(float4 v, u32 left) {
@@ -276,9 +278,9 @@ template <class W> INLINE void multiply_8_rows(float4 (&acc)[2], uint4 a0, uint4
 }
 
 /* The sums of two slots and eight rows go to sums[slot][rows][4]: 16 outputs of a row are four quads in a swizzled line. */
-INLINE void put_8_rows(float4 *sums, u32 rows, u32 row0, const float4 (&acc)[2]) {
-    const u32 row = row0 + threadIdx.x % 4 * 2, q = quad_of_lane();
-    float4 *slot = sums + upper_slot() * (rows * 4);
+INLINE void put_8_rows(float4 *sums, u32 rows, u32 row0, const float4 (&acc)[2], u32 thread = threadIdx.x) {
+    const u32 row = row0 + thread % 4 * 2, q = quad_of_lane(thread);
+    float4 *slot = sums + upper_slot(thread) * (rows * 4);
     slot[swizzled(row, q)] = make_float4(acc[0].x, acc[0].z, acc[1].x, acc[1].z);
     slot[swizzled(row + 1, q)] = make_float4(acc[0].y, acc[0].w, acc[1].y, acc[1].w);
 }
@@ -434,14 +436,16 @@ template <u32 ROWS> struct WarpSums {
     enum { COUNT = ROWS / 32 /* of eight rows */ };
     float4 acc[2][COUNT][2];
 
-    METHOD u32 first_slot() const { return threadIdx.x / 32 % 2 * 4; }
-    METHOD u32 first_row() const { return threadIdx.x / 64 * (ROWS / 4); }
+    METHOD u32 first_slot(u32 thread = threadIdx.x) const { return thread / 32 % 2 * 4; }
+    METHOD u32 first_row(u32 thread = threadIdx.x) const { return thread / 64 * (ROWS / 4); }
     METHOD void put(float4 *sums) {
+        u32 thread = threadIdx.x;
+        FIND_ANEW(thread); /* the places of all tiles would take registers in the loop that multiplies */
 #pragma unroll
         for (u32 p = 0; p < 2; p++) {
 #pragma unroll
             for (u32 n = 0; n < COUNT; n++)
-                put_8_rows(sums + (first_slot() + 2 * p) * (ROWS * 4), ROWS, first_row() + 8 * n, acc[p][n]);
+                put_8_rows(sums + (first_slot(thread) + 2 * p) * (ROWS * 4), ROWS, first_row(thread) + 8 * n, acc[p][n], thread);
         }
     }
 };
@@ -657,7 +661,6 @@ INLINE void norm_row(float *xs, u32 K, bool layer, float eps, const float *norm_
  * device's memory, two chunks ahead. All warps share x, which is in shared memory for as many chunks as fit FEW_BYTES:
  * xs[chunk][half][rows][4]. */
 
-enum { FEW_ROWS = 64 };
 
 /* Part `part` of a tile's k. */
 struct Share {

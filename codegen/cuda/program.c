@@ -610,9 +610,9 @@ void cg_cuda_print_prelude(const CgCudaTarget *target, SuText *out) {
     su_text_add(out, "enum { THREADS = %d, WARPS = THREADS / 32, HELD_BYTES = %d };\n", target->threads, CG_CUDA_HELD);
     su_text_add(out,
                 "enum { PICK_BYTES = %d, MOST_SLICES = %d, MOST_KEPT = %d, PICK_SIZE = %zu, CONTROL_SIZE = %zu };\n"
-                "enum { FEW_BYTES = %u, SHARED_TILES = %d };\n\n",
-                PICK_BYTES, MOST_SLICES, MOST_KEPT, sizeof(RtCudaPick), sizeof(RtCudaControl), cg_cuda_few_bytes(target),
-                SHARED_TILES);
+                "enum { CHUNK = %d, FEW_ROWS = %d, FEW_BYTES = %u, SHARED_TILES = %d };\n\n",
+                PICK_BYTES, MOST_SLICES, MOST_KEPT, sizeof(RtCudaPick), sizeof(RtCudaControl), CG_CUDA_CHUNK, CG_CUDA_FEW_ROWS,
+                cg_cuda_few_bytes(target), SHARED_TILES);
     cg_cuda_print_vmath(out);
     su_text_add(out, "%s\n%s\n%s\n%s\n%s\n", cg_cuda_prelude, cg_cuda_product, cg_cuda_blocks, cg_cuda_rounded, cg_cuda_pick);
     if (target->warpgroups) cg_cuda_print_warpgroups(out);

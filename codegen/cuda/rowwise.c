@@ -34,7 +34,7 @@ void cg_cuda_embed(CgCuda *c) {
           "const u8 *table = operand(step, phase, %d); /* [V/16][D][16], as the head reads it */\n"
           "float *y = floats(step, phase, %d);\n",
           PG_EMBED_W, PG_EMBED_Y);
-    if (k->norm_behind) cg_cuda_norm_behind(c, PG_EMBED_NORM_W, PG_EMBED_SQUARES, PG_EMBED_SCALED);
+    if (k->norm_behind) cg_cuda_norm_behind(c);
     cg_cuda_words(c);
     cg_cuda_tiles(c, 1);
     open_elements(c, "step->rows");
@@ -173,7 +173,7 @@ void cg_cuda_combine(CgCuda *c) {
             cg_cu(c, "const float *%s = floats(step, phase, %d);\n", pg_step((PgStepKind)step->kind)->word,
                   pg_step((PgStepKind)step->kind)->combine);
     cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_COMBINE_Y);
-    if (k->norm_behind) cg_cuda_norm_behind(c, PG_COMBINE_NORM_W, PG_COMBINE_SQUARES, PG_COMBINE_SCALED);
+    if (k->norm_behind) cg_cuda_norm_behind(c);
     cg_cuda_words(c);
     cg_cuda_tiles(c, 1);
     open_elements(c, "step->rows");

@@ -28,6 +28,24 @@ static const struct {
 
 enum { N_KNOWN = sizeof known / sizeof known[0], TENSOR_CORES = 80 };
 
+/* What tensor cores multiply, and of it what a float of any size is rounded to. */
+const PgFew cg_cuda_few = {
+    .rows = CG_CUDA_FEW_ROWS,
+    .chunk = CG_CUDA_CHUNK,
+    .rounding = true,
+#define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most) [IR_##NAME] = (mma) == IR_MMA_16,
+    .tiles =
+        {
+#include "ir/dtype.def"
+        },
+#define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                         \
+    [IR_##NAME] = (mma) == IR_MMA_16 && (most) == 0,
+    .any_x =
+        {
+#include "ir/dtype.def"
+        },
+};
+
 bool cg_cuda_is_target(const char *name) { return strncmp(name, "cuda", 4) == 0; }
 
 CgTargetName cg_cuda_target_name(int index) { return index < N_KNOWN ? known[index].named : (CgTargetName){0}; }

@@ -4,13 +4,11 @@
 
 #include "ir/program_operands.h"
 
-enum { CHUNK = 32 }; /* k: product.cuh */
-
 /* Bytes of the arena in a step of that LD; what holds for the smallest and the largest LD holds between. */
 typedef struct Range {
     uint64_t start, end;
 } Range;
-enum { LDS = 2 };
+enum { LDS = 2, PANEL = PG_LANES * sizeof(float) /* bytes of a row */, ALL_PANELS = 1 << 24 };
 
 /* An operand of a phase that lies in the arena. */
 typedef struct Value {
@@ -26,6 +24,7 @@ typedef struct Plan {
     CgWordPlan words;
     uint64_t lds[LDS];
     uint32_t *maker; /* [n_phases] of x, where it may be words; else n_phases */
+    uint64_t *part; /* [n_phases]: the panel of what the maker writes that x begins with */
     bool *floats; /* [n_phases]: somebody reads as floats what the phase writes as Y */
     bool *capable; /* [n_kernels]: it can write words */
     uint32_t *last; /* [n_phases]: the last phase that reads the words */
@@ -63,17 +62,28 @@ static bool covers(const Value *a, const Value *b) {
     return true;
 }
 
-static bool same(const Value *a, const Value *b) { return covers(a, b) && covers(b, a); }
+static bool same(const Value *a, const Value *b) { return a->operand.layout == b->operand.layout && covers(a, b) && covers(b, a); }
 
-/* Whether b is the first panels of a, or all of it. */
-static bool begins(const Value *a, const Value *b) {
-    bool rows = a->operand.fixed == 0 && b->operand.fixed == 0;
-    return same(a, b) || (rows && covers(a, b) && a->at[0].start == b->at[0].start && a->at[1].start == b->at[1].start);
+/* Whether b is all of a, or panels of its rows, from *first on. */
+static bool is_part(const Value *a, const Value *b, uint64_t *first) {
+    *first = 0;
+    if (same(a, b)) return true;
+    bool rows = a->operand.layout == PG_ROWS && b->operand.layout == PG_ROWS;
+    if (!rows || !covers(a, b) || a->ref->fixed != b->ref->fixed || b->ref->per_row < a->ref->per_row) return false;
+    uint64_t before = b->ref->per_row - a->ref->per_row;
+    *first = before / PANEL;
+    return before % PANEL == 0;
+}
+
+/* Whether x, the part of y from panel `first` on, can be words: those of 32 k lie together, and of fast targets in one panel's place. */
+static bool may_be_part(const Plan *p, const PgKernel *maker, const Value *y, const Value *x, uint64_t *first) {
+    if (!is_part(y, x, first) || (maker->kind != PG_LINEAR && !same(y, x))) return false;
+    return !p->target->fast || *first % 2 == 0;
 }
 
 static bool multiplies_words(const Plan *p, const PgKernel *k) {
     return k->kind == PG_LINEAR && k->mode == PG_BLOCK && p->target->tensor_cores && !p->target->warpgroups && !k->rounds &&
-           ir_dtype(k->dtype)->mma == IR_MMA_16 && k->K % CHUNK == 0;
+           ir_dtype(k->dtype)->mma == IR_MMA_16 && k->K % CG_CUDA_CHUNK == 0;
 }
 
 /* The slot of what a kernel can write as words; PG_NO_SLOT: it cannot. */
@@ -82,12 +92,8 @@ static int slot_of_words(const PgKernel *k) {
         /* and one */
         [PG_NORM] = PG_NORM_Y + 1,   [PG_LINEAR] = PG_LINEAR_Y + 1,       [PG_CONV] = PG_CONV_Y + 1,    [PG_SCAN] = PG_SCAN_Y + 1,
         [PG_HEADS] = PG_HEADS_Y + 1, [PG_TRAPEZOID] = PG_TRAPEZOID_Y + 1, [PG_ATTEND] = PG_ATTEND_Y + 1};
-    static const int scaled[PG_KIND_COUNT] = {/* and one */
-                                              [PG_EMBED] = PG_EMBED_SCALED + 1,
-                                              [PG_LINEAR] = PG_LINEAR_SCALED + 1,
-                                              [PG_COMBINE] = PG_COMBINE_SCALED + 1};
     bool logits = k->kind == PG_LINEAR && pg_does(k, PG_STEP_LOGITS);
-    if (k->norm_behind) return scaled[k->kind] - 1;
+    if (k->norm_behind) return pg_norm_slots(k->kind).scaled;
     return k->mode == PG_BLOCK && !logits ? slots[k->kind] - 1 : PG_NO_SLOT;
 }
 
@@ -115,11 +121,14 @@ static void trace(Plan *p, uint32_t phase, const Value *read, bool may_be_words)
             all = all || covers(&made[m], read);
         }
         if (!some) continue;
-        bool as_words = may_be_words && first && all && written_value(p, i, &y) && begins(&y, read);
-        if (as_words)
+        uint64_t part;
+        bool as_words = may_be_words && first && all && written_value(p, i, &y) && may_be_part(p, kernel_of(p, i), &y, read, &part);
+        if (as_words) {
             p->maker[phase] = i;
-        else if (written_value(p, i, &y) && overlap(&y, read))
+            p->part[phase] = part;
+        } else if (written_value(p, i, &y) && overlap(&y, read)) {
             p->floats[i] = true;
+        }
         if (all) return;
         first = false;
     }
@@ -191,20 +200,19 @@ static bool is_hidden(const Plan *p, uint32_t i) {
     return phase->hidden != 0 && (int)phase->hidden_slot == slot_of_words(kernel_of(p, i));
 }
 
-/* Of a result that several layers share only the first may become words. */
+/* Of a result that several layers share, words are of as many panels as are read so of any phase of the kernel. */
 static void choose_panels(Plan *p) {
-    enum { PANEL = PG_LANES * sizeof(float) };
     for (uint32_t i = 0; i < p->program->n_kernels; i++) p->words.panels[i] = 0;
-    for (uint32_t i = 0; i < p->step->n_phases; i++) { /* the most that is read of any of its phases */
+    for (uint32_t i = 0; i < p->step->n_phases; i++) {
         if (p->maker[i] == p->step->n_phases) continue;
         uint64_t *panels = &p->words.panels[p->step->phases[p->maker[i]].kernel];
-        uint64_t read = kernel_of(p, i)->x_layout == PG_ROWS ? pg_panels(kernel_of(p, i)->K) : UINT64_MAX / PANEL;
-        if (read > *panels) *panels = read;
+        uint64_t read = kernel_of(p, i)->x_layout == PG_ROWS ? pg_panels(kernel_of(p, i)->K) : ALL_PANELS;
+        if (p->part[i] + read > *panels) *panels = p->part[i] + read;
     }
     for (uint32_t i = 0; i < p->step->n_phases; i++) {
         uint64_t *panels = &p->words.panels[p->step->phases[i].kernel];
         Value y;
-        if (written_value(p, i, &y) && (y.operand.fixed != 0 || *panels * PANEL >= y.operand.per_row)) *panels = 0;
+        if (written_value(p, i, &y) && (y.operand.layout != PG_ROWS || *panels * PANEL >= y.operand.per_row)) *panels = 0;
     }
 }
 
@@ -244,6 +252,13 @@ static bool drop_uneven(Plan *p) {
 /* Whether phase a is over when phase b begins: those of a stage run at the same time. */
 static bool ended_before(const PgStep *step, uint32_t a, uint32_t b) { return step->phases[a].stage < step->phases[b].stage; }
 
+/* Where the words lie that the phase reads. */
+static PgRef place_of_part(const Plan *p, uint32_t phase) {
+    PgRef place = p->words.places[p->maker[phase]];
+    place.per_row += p->part[phase] * (p->target->fast ? PANEL / 2 : PANEL);
+    return place;
+}
+
 /* Where words lie. Beside: first come, first served, among those that live at the same time. */
 static void place(Plan *p) {
     const PgStep *step = p->step;
@@ -271,7 +286,7 @@ static void place(Plan *p) {
         if (end > p->words.arena_per_row) p->words.arena_per_row = end;
     }
     for (uint32_t i = 0; i < step->n_phases; i++)
-        if (p->maker[i] < step->n_phases) p->words.x[i] = p->words.places[p->maker[i]];
+        if (p->maker[i] < step->n_phases) p->words.x[i] = place_of_part(p, i);
 }
 
 CgWordPlan cg_words_plan(const CgCudaTarget *target, const PgProgram *program, const PgStep *list, int64_t most_rows,
@@ -288,6 +303,7 @@ CgWordPlan cg_words_plan(const CgCudaTarget *target, const PgProgram *program, c
     p.capable = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.floats = SU_NEW_ARRAY(&scratch, bool, n);
     p.maker = SU_NEW_ARRAY(&scratch, uint32_t, n);
+    p.part = SU_NEW_ARRAY(&scratch, uint64_t, n);
     p.last = SU_NEW_ARRAY(&scratch, uint32_t, n);
     p.lds[0] = pg_ld(1);
     p.lds[1] = pg_ld((uint64_t)most_rows);

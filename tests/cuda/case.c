@@ -101,7 +101,7 @@ bool case_mostly_near(Case *c) {
 /* ---------------------------------------------------------------------------------------------- spec to program */
 
 static PsOptions passes_of(const Case *c) {
-    PsOptions passes = {.check = true, .few = true};
+    PsOptions passes = {.check = true, .few = &cg_cuda_few};
     uint64_t turn = c->seed / 4 % (PS_PASS_COUNT + 1);
     for (int i = 0; c->seed % 4 == 0 && i < PS_PASS_COUNT; i++) passes.off[i] = turn == (uint64_t)i || turn == PS_PASS_COUNT;
     return passes;

@@ -97,9 +97,16 @@ def test_a_table_says_the_same(m):
     assert "2 sequences, each prompt of 2 tokens" in text and "prompts' phases, ms" in text and "phases in" in text, text
 
 
-def test_explain_names_bench(m):
+def test_explain_has_the_phases_of_few_rows(m):
     spec = m.file("small.yaml", SSM)
-    assert "mossc bench --device cuda" in m.error("explain", spec, *GPU, status=2)
+    assert "mossc bench --device cuda" in m.error("explain", spec, *GPU, "--measure", status=2)
+    steps = m.json("explain", spec, *GPU, "--json")
+    rows = {key: steps[key]["rows"] for key in ("token", "few", "prompt")}
+    assert rows == {"token": 1, "few": 64, "prompt": 512}, rows
+    assert "few" not in m.json("explain", spec, "--json")
+    names = {line["name"] for part in steps["few"]["parts"] for line in part["lines"]}
+    assert any(name.startswith("in_proj+gate_proj") for name in names), names
+    assert "A token of 64 sequences each at position 1023: " in m.out("explain", spec, *GPU)
 
 
 def test_gpu_py_runs(m):

@@ -31,7 +31,7 @@ typedef struct Place {
 } Place;
 
 static void place_open(Place *p) {
-    PsOptions passes = {.few = true};
+    PsOptions passes = {.few = &cg_cuda_few};
     *p = (Place){.directory = "/tmp/mossc-image-XXXXXX"};
     assert_non_null(mkdtemp(p->directory));
     assert_true(fe_spec_parse("image.yaml", spec_text, sizeof spec_text - 1, NULL, 0, &p->spec, &p->diags));

@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "codegen/cuda/cuda.h"
 #include "frontend/lower.h"
 #include "frontend/spec.h"
 #include "ir/program_verify.h"
@@ -293,7 +294,7 @@ static void test_broken_rules_are_found(void **unused) {
     (void)unused;
     int failed = 0;
     for (size_t i = 0; i < sizeof mutations / sizeof *mutations; i++) {
-        Made m = make(mutations[i].spec, &(PsOptions){.few = true});
+        Made m = make(mutations[i].spec, &(PsOptions){.few = &cg_cuda_few});
         mutations[i].mutate(&m);
         char message[512];
         verify(&m, message);
@@ -329,7 +330,7 @@ static void test_programs_of_specs_are_sound(void **unused) {
         memcpy(name, d->d_name, size - suffix);
         specs++;
         for (int off = 0; off <= PS_PASS_COUNT + 1; off++) {
-            PsOptions options = {.few = true};
+            PsOptions options = {.few = &cg_cuda_few};
             for (int pass = 0; pass < PS_PASS_COUNT; pass++) options.off[pass] = pass + 1 == off || off > PS_PASS_COUNT;
             expect_sound(name, &options);
         }

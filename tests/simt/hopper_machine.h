@@ -146,6 +146,7 @@ void bulk_copy(void *to, const void *from, unsigned bytes, const void *barrier, 
     if (!b->known) finding("line %d of the text copies to a barrier that the async proxy does not know", line);
     if (all % 16 != 0 || bytes == 0) finding("line %d of the text copies %u bytes that are not aligned, or none", line, bytes);
     if (!is_shared(to) || is_shared(from)) finding("line %d of the text copies from shared memory, or not to it", line);
+    races::read(from, bytes); // what it writes is in order by barriers in memory, of which races.h knows nothing
     const BulkCopy copy = {to, from, bytes, barrier};
     if (machine.launch->order % 2 == 1)
         bring(copy);

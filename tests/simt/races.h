@@ -6,6 +6,8 @@
 // Two accesses to a word, one of them a write, must be ordered: in a block by a barrier of the block (in a warp by __syncwarp), between
 // blocks by a release of the one's after its barrier and an acquire of the other's before one. Found whatever the order of threads is;
 // of what has read a word the last two threads are remembered. What is loaded through __ldg must not be written in the same launch.
+// Of sm_90a only what bulk copies read is seen: what they write, and the words that products of warpgroups read in shared memory, are in
+// order by barriers in memory, which are not known here (hopper_machine.h lets bytes come late or early instead).
 #pragma once
 #include <cstddef>
 

@@ -124,6 +124,7 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define MMA_DONE() simt::multiply_now(__LINE__)
 #define MAD_WIDE(to, i, bytes, at) to = (decltype(to))((const u8 *)(at) + (u64)(i) * (bytes))
 #define HOLD_ADDRESS(at)
+#define FIND_ANEW(number)
 #define PACK_BF16(pair, even, odd) pair = simt::narrow_bf16(even) | simt::narrow_bf16(odd) << 16
 #define PACK_F16(pair, even, odd) pair = simt::narrow_f16(even) | simt::narrow_f16(odd) << 16
 

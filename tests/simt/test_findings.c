@@ -75,7 +75,13 @@ enum { COUNT = sizeof mistakes / sizeof mistakes[0], NO_BARRIER = COUNT - 3 /* a
 #define WAIT "if (t == 0) {\nwhile (LOAD_RELAXED(out) < 2) SPIN();\nLOAD_ACQUIRE(out);\n}\n__syncthreads();\n"
 #define READ "x[t] = g[(1 - b) * 256 + t];\n"
 #define COPY_OWN "if (t % 4 == 0) CP_ASYNC_16(x + t, g + b * 256 + t, 16);\nCP_ASYNC_COMMIT();\nCP_ASYNC_WAIT(0);\n"
+#define BULK                                                                                                                       \
+    "Mbarrier *const barrier = (Mbarrier *)(shared + 1024);\n"                                                                     \
+    "if (t == 0) {\nMBARRIER_INIT(barrier, 1);\nFENCE_ASYNC_PROXY();\nMBARRIER_EXPECT(barrier, 64);\n"                             \
+    "BULK_COPY(x, g + b * 256 + 64, 64, barrier);\n}\n__syncthreads();\nwhile (!MBARRIER_HAS_PASSED(barrier, 0)) {\n}\n"
 static const Mistake races[] = {
+    {"a bulk copy of what is in order", WRITE "__syncthreads();\n" BULK, right},
+    {"a bulk copy of what another thread has written", WRITE BULK, "nothing orders"},
     {"two blocks in order", WRITE ARRIVE WAIT READ, right},
     {"an arrival that releases nothing", WRITE "__syncthreads();\nif (t == 0) atomicAdd(out, 1u);\n" WAIT READ, "nothing orders"},
     {"an arrival before the block's barrier", WRITE "if (t == 0) ADD_RELEASE(out, 1u);\n" WAIT READ, "nothing orders"},
@@ -95,7 +101,8 @@ static const Mistake races[] = {
 };
 
 static void print_text(const Mistake *list, int count, SuText *out) {
-    su_text_add(out, "#include \"simt.h\"\n");
+    su_text_add(out, "#include \"simt.h\"\ntypedef unsigned char u8;\ntypedef unsigned u32;\ntypedef int i32;\n"
+                     "typedef unsigned long long u64;\n#include \"codegen/cuda/hopper.cuh\"\n");
     for (int i = 0; i < count; i++) {
         su_text_add(out,
                     "static void k%d(const SimtLaunch *launch) {\nenum { HELD_BYTES = 0 };\nSHARED(shared);\nunsigned *x = "
@@ -162,7 +169,7 @@ static int find_races(const char *compiler) {
         unsigned first_block = 0;
         char finding[512] = "";
         SimtMemory watched = {"global memory", global, sizeof global};
-        SimtLaunch l = {.run = library.programs[i].many, .step = global, .control = &counter, .blocks = 2, .shared = 1024};
+        SimtLaunch l = {.run = library.programs[i].many, .step = global, .control = &counter, .blocks = 2, .shared = 2048};
         l.threads = THREADS;
         l.cooperative = true;
         l.finding = finding;

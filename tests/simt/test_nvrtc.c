@@ -1,5 +1,5 @@
 /* NVRTC takes what is printed for a spec, on the architectures named; no kernel spills registers, all fit a block of their threads
- * and the shared memory that every GPU has. Skipped where there is no NVRTC. */
+ * (of the launch's own number) and the shared memory that every GPU has. Skipped where there is no NVRTC. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +10,7 @@
 #include "frontend/lower.h"
 #include "frontend/spec.h"
 #include "schedule/schedule.h"
+#include "support/size.h"
 
 enum { SKIPPED = 77, MAX_REGISTERS = 255, MAX_SETTINGS = 4 };
 
@@ -45,6 +46,36 @@ static Usage usage_of(const char *log) {
     return u;
 }
 
+/* Threads of a block of the entry whose name `line` begins with. */
+static uint32_t threads_of(const CgCudaPlan *plan, const char *line, size_t size) {
+    for (uint32_t i = 0; i < plan->image.n_launches; i++) {
+        const RtCudaLaunch *launch = &plan->launches[i];
+        if (strlen(launch->entry) == size && memcmp(launch->entry, line, size) == 0) return launch->threads;
+    }
+    return plan->image.threads;
+}
+
+/* Whether a block of each entry has registers for its threads, which take eight at a time. The entry's name stands in quotes in the line
+ * that begins what the log says of it. */
+static bool registers_suffice(const char *log, const CgCudaPlan *plan) {
+    enum { REGISTERS = 64 * 1024, UNIT = 8 };
+    static const char begins[] = "Compiling entry function '";
+    uint32_t threads = plan->image.threads;
+    bool good = true;
+    while (*log != '\0') {
+        size_t size = strcspn(log, "\n");
+        const char *named = memmem(log, size, begins, sizeof begins - 1);
+        if (named != NULL) threads = threads_of(plan, named + sizeof begins - 1, strcspn(named + sizeof begins - 1, "'"));
+        int registers = number_before(log, size, "registers");
+        if (su_round_up((uint64_t)registers, UNIT) * threads > REGISTERS) {
+            printf("  %.*s: for %u threads\n", (int)size, log, threads);
+            good = false;
+        }
+        log += size + (log[size] == '\n');
+    }
+    return good;
+}
+
 /* Which functions of the log spill: "Function properties for NAME" stands in front of what they do. */
 static void print_spills(const char *log) {
     const char *before = log;
@@ -57,11 +88,12 @@ static void print_spills(const char *log) {
     }
 }
 
-static bool judge(const char *spec, const CgCudaTarget *target, const CgCudaPlan *plan, Usage *u) {
+static bool judge(const char *spec, const CgCudaTarget *target, const CgCudaPlan *plan, const char *log) {
+    Usage usage = usage_of(log), *u = &usage;
     int wanted = (int)plan->n_entries;
     u->shared = larger(u->shared, larger((int)plan->image.row_shared, (int)plan->image.few_shared));
     for (uint32_t i = 0; i < plan->image.n_launches; i++) u->shared = larger(u->shared, (int)plan->launches[i].shared);
-    bool fits = u->registers > 0 && u->registers <= MAX_REGISTERS && u->registers * target->threads <= 64 * 1024;
+    bool fits = u->registers > 0 && u->registers <= MAX_REGISTERS && registers_suffice(log, plan);
     bool good = u->entries == wanted && u->spills == 0 && u->serialized == 0 && fits && u->shared <= (int)target->shared;
     printf("%s %s: %d entries, at most %d registers and %d bytes of shared memory, %d bytes spilt%s%s\n", spec, target->name,
            u->entries, u->registers, u->shared, u->spills, u->serialized > 0 ? ", products of warpgroups serialized" : "",
@@ -92,8 +124,7 @@ static bool compile(const CgNvrtc *nvrtc, const Options *o, const char *spec, co
     bool good = cg_nvrtc_compile(nvrtc, &target, text.text, CG_NVRTC_CUBIN, &code, &log, diags);
     good = good && code.size > 4 && memcmp(code.text, "\177ELF", 4) == 0;
     if (good) {
-        Usage usage = usage_of(log.text);
-        good = judge(spec, &target, &plan, &usage);
+        good = judge(spec, &target, &plan, log.text);
         print_spills(log.text);
     }
     if (code.size > 0 && o->cubin != NULL && !write_code(o->cubin, &code))
@@ -113,7 +144,7 @@ static bool compile_spec(const CgNvrtc *nvrtc, const Options *o, const char *pat
     FeSpec spec = {0};
     SuArena arena = {0};
     SuDiags diags = {0};
-    PsOptions passes = {.few = true};
+    PsOptions passes = {.few = &cg_cuda_few};
     const PgProgram *program = NULL;
     bool good = fe_spec_load(path, set, n, &spec, &diags);
     IrGraph *graph = good ? fe_lower(&spec, &arena) : NULL;

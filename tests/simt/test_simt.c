@@ -14,7 +14,13 @@
 #include "tests/cuda/case.h"
 #include "tests/random/rng.h"
 
-enum { MAX_CASES = 256, FEW = 8 /* tokens of further runs */, SCAN_CHUNK = 4 /* rows */, SKIPPED = 77 };
+enum {
+    MAX_CASES = 256,
+    FEW = 8 /* tokens of further runs */,
+    MANY = 9 /* sequences of a batch */,
+    SCAN_CHUNK = 4 /* rows */,
+    SKIPPED = 77
+};
 
 /* How the launches of a run are made, and where they find memory. The runtime hands a kernel no context. */
 typedef struct Rig {
@@ -72,24 +78,25 @@ static void print_text(const CgCudaTarget *target, Case *cases, int n, bool draw
 
 /* ---------------------------------------------------------------------------------------------- launches */
 
-/* What a step writes, for races.h. */
-enum { WATCHED = 5 };
-static void watch(const RtArgs *args, SimtMemory watched[WATCHED]) {
+/* What a step writes, for races.h; returns how many. */
+enum { WATCHED = 4 + MANY };
+static size_t watch(const RtArgs *args, SimtMemory watched[WATCHED]) {
     const PgProgram *program = rig->c->program;
     bool step = args->segments != NULL;
+    uint64_t states = step ? args->n_segments : 0;
     watched[0] = (SimtMemory){"the arena", rig->arena.data, step ? rig->arena_bytes : 0};
     watched[1] = (SimtMemory){"scratch memory", rig->scratch.data, step ? rig->scratch_bytes : 0};
-    watched[2] = (SimtMemory){"the state", step ? args->segments[0].state : NULL, step ? program->state_bytes : 0};
-    watched[3] = (SimtMemory){"logits", args->logits, args->n_out_rows * args->out_stride * sizeof(float)};
-    watched[4] = (SimtMemory){"marks of rows", args->nonfinite, args->rows * sizeof(int32_t)};
+    watched[2] = (SimtMemory){"logits", args->logits, args->n_out_rows * args->out_stride * sizeof(float)};
+    watched[3] = (SimtMemory){"marks of rows", args->nonfinite, args->rows * sizeof(int32_t)};
+    for (uint64_t i = 0; i < states; i++) watched[4 + i] = (SimtMemory){"the state", args->segments[i].state, program->state_bytes};
+    return 4 + states;
 }
 
 static void launch(SimtLaunch *l, RtArgs *args, const char *what) {
     unsigned first_block = 0;
     SimtMemory watched[WATCHED];
-    watch(args, watched);
+    l->n_watched = watch(args, watched);
     l->watched = watched;
-    l->n_watched = WATCHED;
     l->step = args;
     l->blocks = rig->blocks;
     if (l->threads == 0) l->threads = rig->c->code.plan.image.threads;
@@ -200,7 +207,7 @@ static void close_lane(Lane *lane) {
 /* One step of some lanes, count[i] rows each; out (or NULL) gets the logits of lane 0's rows, [T][V]. */
 static bool step_lanes(Case *c, const char *mode, MossModel *model, Lane *const *lanes, const int64_t *count, uint32_t n,
                        float *out) {
-    MossSegment segments[4];
+    MossSegment segments[MANY];
     for (uint32_t i = 0; i < n; i++) {
         segments[i] =
             (MossSegment){lanes[i]->state, c->tokens[lanes[i]->sequence] + lanes[i]->at, (uint32_t)count[i], MOSS_ALL_LOGITS};
@@ -256,6 +263,33 @@ static bool run_batch(Case *c, MossModel *model, Rng *rng) {
     return good;
 }
 
+/* Many sequences: pieces of several rows, of another number each, then a row of each as long as there are tokens. Sequences i and i + 2
+ * have the same tokens, and states of their own. */
+static bool run_many(Case *c, MossModel *model) {
+    Lane lane[MANY] = {0};
+    int64_t end = c->T < FEW ? c->T : FEW;
+    bool good = true;
+    for (int i = 0; i < MANY && good; i++) {
+        lane[i].sequence = i % CASE_SEQUENCES;
+        good = open_lane(c, model, &lane[i]).code == MOSS_OK || case_fail(c, "no state");
+    }
+    for (bool begun = false; good; begun = true) {
+        Lane *some[MANY];
+        int64_t count[MANY];
+        uint32_t n = 0;
+        for (int i = 0; i < MANY; i++) {
+            int64_t left = end - lane[i].at, rows = begun ? 1 : 1 + i % 4;
+            if (left == 0) continue;
+            some[n] = &lane[i];
+            count[n++] = rows < left ? rows : left;
+        }
+        if (n == 0) break;
+        good = step_lanes(c, begun ? "a row of many" : "rows of many", model, some, count, n, NULL);
+    }
+    for (int i = 0; i < MANY; i++) close_lane(&lane[i]);
+    return good;
+}
+
 /* The same tokens, the same way, with other blocks and orders: the same bits. */
 static bool run_orders(Case *c, const char *way, MossModel *model, int64_t chunk, int64_t end, bool wide, bool few) {
     static const struct {
@@ -298,7 +332,9 @@ static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *cod
     rig->few = true;
     good = good && (drawn || run_chunks(c, "chunks of 64", model, 64, c->T, NULL));
     rig->few = c->seed % 2 == 0;
-    good = good && run_batch(c, model, &rng) && case_mostly_near(c);
+    good = good && run_batch(c, model, &rng);
+    rig->few = true;
+    good = good && run_many(c, model) && case_mostly_near(c);
     moss_model_free(model);
     guarded_free(&rig->weights);
     guarded_free(&rig->arena);
@@ -325,7 +361,7 @@ typedef struct Options {
     int multiprocessors; /* 0: the target's; few make tiles large */
     bool fast, wide, verbose, keep, every_kind;
     bool races; /* accesses that nothing orders are found */
-    int plant;  /* which of `plants` to put into the text; -1: none */
+    int plant; /* which of `plants` to put into the text; -1: none */
     CaseWeights weights;
 } Options;
 
