@@ -1,5 +1,6 @@
 #include "runtime/complete.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "runtime/device.h"
@@ -145,6 +146,15 @@ static void ignore_ends(MossVocabulary *v, uint32_t *bits) {
     *v = (MossVocabulary){.limit = v->limit, .eos = -1, .gaps = bits};
 }
 
+static MossError check_sampler(const MossSampler *s) {
+    if (!(s->temperature >= 0 && isfinite(s->temperature)))
+        return rt_error(MOSS_BAD_INPUT, "sampling: expected a temperature from 0, got %g", (double)s->temperature);
+    if (s->top_k < 0) return rt_error(MOSS_BAD_INPUT, "sampling: expected top_k from 0, got %d", (int)s->top_k);
+    if (!(s->top_p >= 0 && s->top_p <= 1))
+        return rt_error(MOSS_BAD_INPUT, "sampling: expected top_p from 0 to 1, got %g", (double)s->top_p);
+    return fine;
+}
+
 static MossError check(const RtCompletion *of) {
     int64_t limit = rt_tokenizer_limit(of->tokenizer), vocab_size = of->model->program->vocab_size;
     if (!moss_state_logits(of->state))
@@ -155,7 +165,7 @@ static MossError check(const RtCompletion *of) {
     }
     for (size_t i = 0; i < of->n_stops; i++)
         if (!of->stops[i][0]) return rt_error(MOSS_BAD_INPUT, "a text that ends the text is empty");
-    return fine;
+    return check_sampler(of->sampler);
 }
 
 static MossError begin(Completion *c, const RtCompletion *of) {

@@ -293,9 +293,9 @@ MOSS_API void moss_profile(MossModel *model, MossPhaseTime *times[MOSS_MODES]);
 /* ---- sampling. Deterministic on every machine: its own exp and its own generator. */
 
 struct MossSampler {
-    float temperature; /* 0: greedy */
-    int32_t top_k; /* 0: all */
-    float top_p; /* 1: all */
+    float temperature; /* ≥ 0; 0: greedy */
+    int32_t top_k; /* ≥ 0; 0: all */
+    float top_p; /* 0 to 1; 1: all */
     uint64_t state; /* of the generator: start it with the seed */
 };
 
@@ -434,8 +434,8 @@ typedef enum MossStop {
 
 /* Continues a state that has logits (after moss_feed, or loaded with them): picks tokens, feeds them and calls `told` with them, up to `count`
  * times. The state is then the one after all of these tokens. out_stop may be NULL; *out_stop is set first, to MOSS_STOP_COUNT, and after an
- * error means nothing. Errors: MOSS_BAD_INPUT, the state has no logits or all of them are NaN, or an id of the tokenizer is outside
- * the vocabulary; those of moss_step; MOSS_NO_MEMORY. `told` may have been called before an error. */
+ * error means nothing. Errors: MOSS_BAD_INPUT, the state has no logits or all of them are NaN, an id of the tokenizer is outside
+ * the vocabulary, or a number of the sampler outside its range; those of moss_step; MOSS_NO_MEMORY. `told` may have been called before an error. */
 MOSS_API MossError moss_complete(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
                                  uint64_t count, MossText told, void *context, MossStop *out_stop);
 

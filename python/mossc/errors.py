@@ -41,3 +41,8 @@ class MosscError(Exception):
 
     def __reduce__(self) -> tuple:
         return type(self), (self.code, self.message, self.messages)
+
+
+def without(what: str, extra: str, error: ImportError) -> str:
+    """What to say where a command lacks the packages of an extra."""
+    return f"{what} needs packages that are not here: pip install 'mossc[{extra}]' ({error})"

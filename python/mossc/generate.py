@@ -81,7 +81,7 @@ class Picker:
                  **picking: typing.Any) -> None:
         self._calls, self._told = _MaskCalls(mask), logprobs
         if logprobs is not None:
-            picking["logprobs"] = max(1, logprobs) # C tells a token's own with others, or nothing
+            picking["logprobs"] = max(1, logprobs)  # C tells a token's own with others, or nothing
         context = self._context = ffi.new_handle(self._calls)
         biases = ffi.new("MossBias[]", [(token, add) for token, add in (logit_bias or {}).items()])
         if mask is not None:
@@ -234,6 +234,9 @@ def begin(model: Model, state: State, before: typing.Any, *, max_tokens: int | N
           penalty_window: int, logit_bias: typing.Mapping[int, float] | None, seed: int, stop: str | typing.Sequence[str], ignore_eos: bool,
           logprobs: int | None, mask: Mask | None, whole: bool = False) -> Generation:
     """A text that follows a state with logits. before: int32 [n] tokens that penalties count."""
+    for name, number in (("max_tokens", max_tokens), ("logprobs", logprobs)):
+        if number is not None and number < 0:
+            raise ValueError(f"{name}: expected a number from 0, or None, not {number}")
     own = model.defaults
     sampler = struct("MossSampler", temperature=own.temperature if temperature is None else temperature,
                      top_k=own.top_k if top_k is None else top_k, top_p=own.top_p if top_p is None else top_p, state=seed % 2**64)

@@ -20,18 +20,25 @@ import logging
 import sys
 import typing
 
-import jinja2
 import numpy as np
-from lm_eval import utils
-from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
-from lm_eval.api.registry import register_model
-from tqdm import tqdm
 
 import mossc
 from mossc.chat import BOS, Message, Template, ids_of
+from mossc.errors import without
 from mossc.logprobs import log_probabilities
 from mossc.spec import find
+
+try:
+    import jinja2
+    from lm_eval import utils
+    from lm_eval.api.instance import Instance
+    from lm_eval.api.model import TemplateLM
+    from lm_eval.api.registry import register_model
+    from tqdm import tqdm
+except ImportError as missing:
+    if __name__ == "__main__":
+        sys.exit(without("mossc.lm_eval", "lm-eval", missing))
+    raise ImportError(without("mossc.lm_eval", "lm-eval", missing)) from missing
 
 PIECE = 256  # tokens whose logits are held at once
 LEAST_SHARED = 8  # tokens that contexts must have in common beyond what is kept already, for a state of its own

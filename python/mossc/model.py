@@ -64,6 +64,8 @@ class Model:
         return Handle(out[0], lib.mossc_compiled_free)
 
     def _load(self, given: typing.Any, threads: int, seed: int) -> Handle:
+        if threads < 0:
+            raise ValueError(f"threads: expected a number from 0, not {threads}")
         options, out = struct("MossOptions", threads=threads), ffi.new("MossModel **")
         compiled = self._compiled.pointer
         with Diags() as diags:
@@ -141,7 +143,7 @@ class Model:
 
     def _pieces(self, tokens: np.ndarray) -> typing.Iterator[tuple[int, np.ndarray]]:
         """(where it begins, int32 [1 … max_rows]): between two of them Python looks for Ctrl-C."""
-        if tokens.size and (tokens.min() < 0 or tokens.max() >= self.vocab_size): # C says it; but before the first piece is fed
+        if tokens.size and (tokens.min() < 0 or tokens.max() >= self.vocab_size):  # C says it; but before the first piece is fed
             check(lib.moss_feed(self._c, self.state()._c, int32_pointer(tokens), len(tokens), 0))
         for first in range(0, len(tokens), self.max_rows):
             yield first, tokens[first:first + self.max_rows]
@@ -159,6 +161,9 @@ class Model:
 
         The arrays are views of one that C has written into; it lives as long as they do."""
         kinds = {"all": lib.MOSS_ALL_LOGITS, "last": lib.MOSS_LAST_LOGITS, None: lib.MOSS_NO_LOGITS}
+        for *_, want in segments:
+            if want not in kinds:
+                raise ValueError(f"wanted: expected 'all', 'last' or None, not {want!r}")
         tokens = [self._tokens(ids) for _, ids, _ in segments]
         counts = [0 if want is None else 1 if want == "last" else len(ids) for ids, (_, _, want) in zip(tokens, segments)]
         array = ffi.new("MossSegment[]", [{"state": state._c, "tokens": int32_pointer(ids), "count": len(ids), "logits": kinds[want]}

@@ -54,7 +54,7 @@ class Tokenizer:
     def encode(self, text: str | bytes, *, part: bool = False, behind: bool = False) -> list[int]:
         """The ids that a model is fed for a text: bos, if there is one, and the text's. part: without bos; behind: it follows other text, and
         some tokenizers then put no blank before it."""
-        data = text.encode() if isinstance(text, str) else bytes(text)
+        data = text.encode() if isinstance(text, str) else bytes(memoryview(text))
         tokens = ffi.new("MossTokens *")
         try:
             if part or behind:

@@ -294,8 +294,10 @@ def test_commands_say_what_is_wrong(m):
         done = command(m, *arguments)
         assert done[0] == status and words in done[2], (arguments, done)
     assert not (m.directory / "out").exists()
-    done = command(m, *run, "--rate", "0.2")
+    done = command(m, *run, "--rate", "0.2", "--rank", "2")
     assert done[0] == 0 and "shares block" in done[1] and "bits per byte" in done[1] and not done[2], done
+    done = command(m, *run[:-1], "bare", "--rate", "0.2")
+    assert done[0] == 0 and "note: no adapters in the place of" in done[2], done
 
 
 def test_damaged_headers_are_told(m):

@@ -125,6 +125,9 @@ def test_wrong_input_is_refused(m):
     raises(TypeError, model.logits, [0.5])
     assert raises(mossc.MosscError, mossc.Model, TINY, m.directory / "nothing").code in ("no_file", "bad_weights")
     assert raises(mossc.MosscError, mossc.Model, TINY, device="abacus").code == "bad_spec"
+    assert "threads" in str(raises(ValueError, mossc.Model, TINY, threads=-1))
+    assert "'all', 'last' or None" in str(raises(ValueError, model.step, [(model.state(), [1], "some")]))
+    raises(TypeError, model.tokenizer.encode, 5)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
  * where a sequence ends. */
 #include "tests/runtime/toy.h"
 
+#include <math.h>
 #include <string.h>
 
 static const MossVocabulary vocabulary = {.limit = TOY_VOCAB - 1, .eos = -1}; /* TOY_NONFINITE is never picked */
@@ -148,6 +149,16 @@ static void test_a_text_s_error_is_told_whoever_ends_it(void **unused) {
     MossCompletion wrong = {.size = 0};
     assert_int_equal(moss_complete_with(model, state, tokenizer, &greedy, &wrong, &stop).code, MOSS_BAD_INPUT);
     assert_int_equal(stop, MOSS_STOP_COUNT);
+    MossSampler out_of_range[] = {{.temperature = -1, .top_p = 1},
+                                  {.temperature = NAN, .top_p = 1},
+                                  {.temperature = INFINITY, .top_p = 1},
+                                  {.top_k = -1, .top_p = 1},
+                                  {.top_p = -0.5f},
+                                  {.top_p = 1.5f},
+                                  {.top_p = NAN}};
+    for (size_t i = 0; i < sizeof out_of_range / sizeof *out_of_range; i++)
+        expect_refused(moss_complete(model, state, tokenizer, &out_of_range[i], 5, no_more, &told, NULL), MOSS_BAD_INPUT,
+                       "sampling: expected");
     MossError error = moss_complete(model, state, tokenizer, &greedy, 5, no_more, &told, NULL); /* the last logit is the largest */
     assert_int_equal(error.code, MOSS_NON_FINITE);
     assert_int_equal(told, 1);

@@ -5,9 +5,20 @@ import pathlib
 import sys
 import warnings
 
+from mossc.errors import without
 from mossc.explore.errors import ExploreError, NoStudy
 
 HEARTBEAT = 60  # seconds
+
+
+def _at_least_one(text: str) -> int:
+    try:
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"'{text}': expected a number from 1")
+    return count
 
 
 def _study_options(parser: argparse.ArgumentParser, needed: bool = True) -> None:
@@ -16,12 +27,12 @@ def _study_options(parser: argparse.ArgumentParser, needed: bool = True) -> None
 
 
 def _create_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--trials", type=int, metavar="N", help="how many points are tried (default: every one that is kept)")
+    parser.add_argument("--trials", type=_at_least_one, metavar="N", help="how many points are tried (default: every one that is kept)")
     parser.add_argument("--sampler", default="tpe", help="which of Optuna's chooses points, where not all are tried: tpe, nsga2, nsga3, gp, qmc, random")
     parser.add_argument("--front", type=int, default=0, metavar="M", help="the first M are those of the modelled front and near it")
     parser.add_argument("--points", metavar="N", help="model only N points of the space, at random")
     parser.add_argument("--device", action="append", default=[], help="in place of the space's devices")
-    parser.add_argument("--rounds", type=int, default=5, metavar="R", help="of a measurement, the fastest of which counts")
+    parser.add_argument("--rounds", type=_at_least_one, default=5, metavar="R", help="of a measurement, the fastest of which counts")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -35,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     _study_options(work)
     work.add_argument("--space", metavar="SPACE", help="make the study of this space first, unless it is there")
     _create_options(work)
-    work.add_argument("--most", type=int, metavar="N", help="end after N trials")
+    work.add_argument("--most", type=_at_least_one, metavar="N", help="end after N trials")
     work.add_argument("--seconds", type=float, metavar="S", help="begin no trial after S seconds")
     work.add_argument("--no-wait", action="store_true", help="end when no trial waits, although others are at work, who may die")
     retry = commands.add_parser("retry", help="queue failed trials again, and those of workers that are gone")
@@ -49,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (create, work, merge):
         command.add_argument("-o", "--output", type=pathlib.Path, metavar="DIR", required=command is merge, help="directory of files (default: the study's name)")
     for command in (create, work, retry, status, merge):
-        command.add_argument("--heartbeat", type=int, default=HEARTBEAT, metavar="S", help="seconds between signs of life; after five without one a worker on another machine is gone (default %(default)s)")
+        command.add_argument("--heartbeat", type=_at_least_one, default=HEARTBEAT, metavar="S", help="seconds between signs of life; after five without one a worker on another machine is gone (default %(default)s)")
         command.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -115,8 +126,10 @@ def _is_there(options) -> bool:
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
-    import optuna
-
+    try:
+        import optuna
+    except ImportError as error:
+        sys.exit(without("mossc.explore", "explore", error))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of heartbeats
     from mossc.explore.work import Stopped

@@ -10,6 +10,7 @@ import sqlalchemy
 
 from mossc.explore.errors import ExploreError
 
+EXPECTED = "expected sqlite:///FILE.db or postgresql://USER@HOST/DATABASE"
 WAIT_SECONDS = 60  # of SQLite, for another process that writes
 # File systems on which SQLite loses data or locks: NFS, SMB, Lustre, FUSE (man 2 statfs).
 SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "fuse", "9p", "gpfs", "beegfs"}
@@ -18,15 +19,15 @@ SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "fuse", "9p", "gpfs", "beegfs
 def _url(text: str) -> sqlalchemy.URL:
     try:
         url = sqlalchemy.make_url(text)
-    except sqlalchemy.exc.ArgumentError as error:
-        raise ExploreError(f"--storage: {error}") from None
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # ValueError: a port that is no number
+        raise ExploreError(f"--storage: {EXPECTED}, got '{text}'") from None
     kind = url.get_backend_name()
     if kind == "postgresql" and url.drivername == "postgresql":
         return url.set(drivername="postgresql+psycopg")
     if kind == "sqlite" and url.database in (None, "", ":memory:"):
         raise ExploreError("--storage: a database in memory is of one process; give sqlite:///FILE.db")
     if kind not in ("postgresql", "sqlite"):
-        raise ExploreError(f"--storage: expected sqlite:///FILE.db or postgresql://USER@HOST/DATABASE, got {kind}")
+        raise ExploreError(f"--storage: {EXPECTED}, got {kind}")
     return url
 
 

@@ -7,7 +7,7 @@ import signal
 import sys
 import typing
 
-from mossc.errors import MosscError
+from mossc.errors import MosscError, without
 from mossc.flexi import extend as extending
 from mossc.flexi import prune as pruning
 
@@ -147,7 +147,7 @@ def _recover(a: argparse.Namespace, progress: Progress) -> None:
     try:
         from mossc.flexi import recover as recovering
     except ImportError as error:
-        raise MosscError("bad_input", f"recover needs PyTorch and transformers (pip install 'mossc[torch]'): {error}") from None
+        raise MosscError("bad_input", without("recover", "torch", error)) from None
     report = recovering.recover(recovering.Recover(a.spec, a.weights, a.text, a.output, a.teacher, a.teacher_weights, a.train, a.steps, a.batch,
                                                    a.length, a.lr, a.teacher_share, a.seed, a.text_bytes, a.score, a.threads, progress))
     done = report["recovery"]

@@ -166,6 +166,9 @@ def _about(p: Pruning) -> dict:
     taken = sorted({part for r in p.replacements for part in p.stack.taken(r.block)})
     if taken:
         notes.append(f"taken from the other block as they are, since a share has no word for them: {', '.join(taken)}")
+    bare = sorted({p.stack.kind(r.block) for r in p.replacements if not p.targets(r.block)})
+    if bare and p.o.targets == ("smaller",) and p.o.rank:
+        notes.append(f"no adapters in the place of {', '.join(bare)}: each map has fewer numbers than one of rank {p.o.rank} would")
     return {
         "command": "prune", "spec": str(p.o.spec), "spec_hash": p.spec.hash, "method": "drop" if p.o.drop else "share",
         "rate": p.o.rate, "rank": None if p.o.drop else p.o.rank, "out_norm": None if p.o.drop else p.o.out_norm,

@@ -30,12 +30,8 @@ else:
     import postgres
     import slurm
 
-    import mossc.explore.work  # noqa: F401: the commands load it
-    from mossc.explore.__main__ import main
-
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    # What Optuna loads when it is first used is in the copies of this process, too.
-    optuna.create_study(storage="sqlite://").optimize(lambda trial: trial.suggest_float("x", 0, 1), 1)
+    EXPLORE = forked.Server("loaded_explore")
 
 OPTIONS = {"seconds": 8, "workers": 8}
 
@@ -98,7 +94,7 @@ class Explore:
         return [sys.executable, "-m", "mossc.explore", *self.arguments(name, *arguments, study=study)]
 
     def run(self, name, *arguments, status=0, study="s", **more):
-        ended, out, said = forked.run(main, self.arguments(name, *arguments, study=study), self.m.directory, self.environment(**more), 900)
+        ended, out, said = EXPLORE.run(self.arguments(name, *arguments, study=study), self.m.directory, self.environment(**more), 900)
         assert ended == status, (name, ended, out[-1000:], said[-3000:])
         return out if status == 0 else said
 
@@ -107,13 +103,13 @@ class Explore:
 
     def start(self, *arguments, study="s", **more):
         with open(self.m.directory / "workers.log", "a") as log:
-            process = forked.Forked(main, self.arguments("work", *arguments, study=study), self.m.directory, self.environment(**more), log, log)
+            process = EXPLORE.start(self.arguments("work", *arguments, study=study), self.m.directory, self.environment(**more), log, log)
         self.workers.append(process)
         return process
 
     def study(self, name="s"):
         url = self.storage.replace("postgresql:", "postgresql+psycopg:")
-        # No connection stays open, which workers would inherit.
+        # No connection stays open: each call makes a storage of its own.
         return optuna.load_study(study_name=name, storage=optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": sqlalchemy.NullPool}))
 
     def end(self):
@@ -423,6 +419,10 @@ def test_mistakes_are_told(m):
         explore.json("create", "space.yaml", "-o", "out", "--trials", 2)
         m.file("space.yaml", (m.directory / "space.yaml").read_text().replace("[1, 2, 3, 4]", "[1, 2]"))
         assert "of another space" in explore.run("create", "space.yaml", "-o", "other", status=1)
+        for option in ("--trials", "--rounds", "--heartbeat"):
+            assert f"{option}: '0': expected a number from 1" in explore.run("create", "space.yaml", option, 0, status=2)
+        for explore.storage in ("study.db", "postgresql://host:port/x"):
+            assert f"expected sqlite:///FILE.db or postgresql://USER@HOST/DATABASE, got '{explore.storage}'" in explore.run("work", status=1)
         explore.storage = "sqlite://"
         assert "in memory" in explore.run("work", status=1)
         explore.storage = "mysql://x"

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 
 from mossc import files
 from mossc.train import data
-from mossc.train.__main__ import main
 from mossc.train.evaluate import nats_of
 
+TRAIN = forked.Server("mossc.train.command")
 TOKENIZER = ROOT / "tests/tokenizer/models/qwen2-a/tokenizer.json"
 UMASK = os.umask(0o022)
 os.umask(UMASK)
@@ -30,9 +30,9 @@ def environment(**more):
 
 
 def start(m, *arguments, **variables):
-    """A copy of this process that trains; what it says is in the file `said`, with its rank behind."""
+    """A process that trains; what it says is in the file `said`, with its rank behind."""
     with open(m.directory / f"said{variables.get('RANK', '')}", "wb") as said:
-        return forked.Forked(main, arguments, m.directory, environment(**variables), stderr=said)
+        return TRAIN.start(arguments, m.directory, environment(**variables), stderr=said)
 
 
 def until(what, process):
@@ -45,7 +45,7 @@ def until(what, process):
 
 def train(m, *arguments, status=0):
     """What it said."""
-    ended, _, said = forked.run(main, arguments, m.directory, environment(), 600)
+    ended, _, said = TRAIN.run(arguments, m.directory, environment(), 600)
     assert ended == status, f"{arguments} ended with {ended}:\n{said[-3000:]}"
     return said
 

@@ -11,7 +11,7 @@ from common import ROOT, SPEC, TINY, WEIGHTS, Skipped, need, raises, run_tests  
 
 need("torch", "transformers", "safetensors")
 
-os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is compared is a CPU's; and a GPU cannot be used by copies of a process (forked.py)
+os.environ["CUDA_VISIBLE_DEVICES"] = ""  # what is compared is a CPU's
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from files import write_safetensors  # noqa: E402

@@ -1,0 +1,38 @@
+"""The command python -m mossc.train."""
+from __future__ import annotations
+
+import signal
+import sys
+
+import torch
+
+from mossc import MosscError
+
+from . import distributed, options
+from .loop import train
+from .run import NotFinite, Run, Stop
+
+ERROR, BY_SIGNAL = 1, 128
+
+
+def main(arguments: list[str] | None = None) -> int:
+    chosen = options.parse(arguments)
+    if chosen.threads:
+        torch.set_num_threads(chosen.threads)
+    world = distributed.join(chosen.device)
+    try:
+        run = Run(chosen, world)
+        stop = Stop()
+        cost = run.spec.cost()
+        run.metrics.say(f"{run.spec.name}: {cost.parameters:,} parameters, {cost.active_parameters:,} active per token; "
+                        f"{'goes on' if run.progress.steps else 'begins'} at step {run.progress.steps}; {world.size} processes, {world.device}")
+        by = train(run, stop)
+        run.metrics.close()
+        return BY_SIGNAL + by if by else 0
+    except (MosscError, NotFinite, ValueError, OSError) as error:
+        print(f"mossc.train: {error}", file=sys.stderr)
+        return ERROR
+    except KeyboardInterrupt:  # before the first step
+        return BY_SIGNAL + signal.SIGINT
+    finally:
+        distributed.leave(world)
