@@ -1,6 +1,6 @@
 """llama.cpp as a process that answers questions: loaded once, asleep between them. Runs in the environment that peers.py makes.
 
-    llama.py MODEL.gguf --threads N [--mmap]
+    llama.py MODEL.gguf --threads N [--mmap] [--exact]
 
 Reads a JSON object a line and answers with one a line, the first of which says that the model is loaded:
 
@@ -23,6 +23,7 @@ import llama_cpp
 import numpy as np
 
 BATCH = 512  # tokens of a prompt fed in one step: n_batch and n_ubatch
+GGML_TYPE_F32 = 0
 LOG_LEVEL_ERROR = 4  # of ggml_log_level, which the Python package does not name
 
 
@@ -33,7 +34,7 @@ def quiet(level, text, _):
 
 
 class Session:
-    def __init__(self, path, threads, mmap):
+    def __init__(self, path, threads, mmap, exact):
         llama_cpp.llama_log_set(quiet, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
         model_params = llama_cpp.llama_model_default_params()
@@ -44,6 +45,9 @@ class Session:
         params.n_batch = params.n_ubatch = BATCH
         params.n_threads = params.n_threads_batch = threads
         params.no_perf = True
+        if exact:
+            params.type_k = params.type_v = GGML_TYPE_F32
+            params.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
         self.context = self.model and llama_cpp.llama_init_from_model(self.model, params)
         if not self.context:
             sys.exit(f"llama.cpp cannot load {path}")
@@ -125,8 +129,9 @@ def main():
     parser.add_argument("model")
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--mmap", action="store_true", help="map the file in place of reading it into memory")
+    parser.add_argument("--exact", action="store_true", help="attention in float32: by default keys and values are rounded to float16, and it is done in one step that rounds too")
     options = parser.parse_args()
-    session = Session(options.model, options.threads, options.mmap)
+    session = Session(options.model, options.threads, options.mmap, options.exact)
 
     # llama.cpp may write to standard output; answers go to a copy of it that only this program has.
     answers = os.fdopen(os.dup(1), "w")

@@ -54,8 +54,8 @@ def run(command):
 class Llama:
     """llama.cpp with a model, as a process of its own that sleeps between questions (llama.py)."""
 
-    def __init__(self, options, model):
-        command = [options.python, HERE / "llama.py", model, "--threads", str(options.threads), *(["--mmap"] if options.mmap else [])]
+    def __init__(self, options, model, *flags):
+        command = [options.python, HERE / "llama.py", model, "--threads", str(options.threads), *(["--mmap"] if options.mmap else []), *flags]
         # Large allocations get huge pages where the system leaves that to programs, as mossc's weights do.
         environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
@@ -149,7 +149,7 @@ def compare_logits(options, name):
     ours = np.load(ours_file)
     rms = np.sqrt(np.mean(np.square(ours, dtype=np.float64), axis=1))
     result = {"spec": name, "tokens": LOGIT_TOKENS, "bound": LOGIT_BOUND}
-    with Llama(options, model.gguf("f32")) as llama:
+    with Llama(options, model.gguf("f32"), "--exact") as llama:
         for way in ("prompt", "one_by_one"):
             llama.ask(do="logits", tokens=tokens, output=str(theirs_file), one_by_one=way == "one_by_one")
             rows = np.max(np.abs(np.load(theirs_file) - ours), axis=1) / rms

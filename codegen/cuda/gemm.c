@@ -302,6 +302,10 @@ void cg_linear_tiles(const CgLinear *m) {
     cg_tiles_rows(&t);
     print_sums(&t);
     cg_cu(c, "}\n");
+    if (c->two_blocks && m->k->select == PG_ALL)
+        cg_cu(c, "u32 again = tile;\n"
+                 "FIND_ANEW(again); /* kept, the place would take registers that the sums need */\n"
+                 "place = place_of_rows(again, count_of(step, phase) * 8, ROWS, GROUPS);\n");
     if (t.parts > 1)
         cg_cu(c,
               "if (!share_few(sums, step->scratch, phase->tile0 + tile / PARTS * PARTS, Share{tile %% PARTS, PARTS}, place.count, "

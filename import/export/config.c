@@ -22,6 +22,11 @@ static const struct {
 #include "import/export/keys.def"
 };
 
+static const char *const reals[] = {
+#define XP_REAL(key) key,
+#include "import/export/keys.def"
+};
+
 bool xp_family_is(XpFamily family, unsigned set) { return (set >> family & 1) != 0; }
 
 static void add(cJSON *config, const char *key, cJSON *value) {
@@ -53,4 +58,31 @@ cJSON *xp_config(XpFamily family, const cJSON *json, const TkSpecials *specials,
         if (xp_family_is(family, fixed[i].families)) add(config, fixed[i].key, cJSON_Parse(fixed[i].json));
     add_specials(config, specials);
     return config;
+}
+
+/* ---- as text */
+
+/* Numbers as reals: 1.0, not 1. */
+static cJSON *as_reals(const cJSON *value) {
+    char text[SU_REAL + 2];
+    if (cJSON_IsArray(value)) {
+        cJSON *list = cJSON_CreateArray();
+        for (const cJSON *item = value->child; item; item = item->next) cJSON_AddItemToArray(list, as_reals(item));
+        return list;
+    }
+    if (!cJSON_IsNumber(value)) return cJSON_Duplicate(value, true);
+    su_real_text(value->valuedouble, text);
+    if (!strpbrk(text, ".en")) strcat(text, ".0");
+    return cJSON_CreateRaw(text);
+}
+
+char *xp_config_text(const cJSON *config) {
+    cJSON *shown = cJSON_Duplicate(config, true);
+    for (size_t i = 0; i < sizeof reals / sizeof *reals; i++) {
+        const cJSON *value = cJSON_GetObjectItemCaseSensitive(config, reals[i]);
+        if (value) cJSON_ReplaceItemInObjectCaseSensitive(shown, reals[i], as_reals(value));
+    }
+    char *text = cJSON_Print(shown);
+    cJSON_Delete(shown);
+    return text;
 }

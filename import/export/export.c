@@ -22,7 +22,7 @@ static bool json_of(const FeSpec *spec, const char *path, SuJson *out, SuDiags *
 /* ---- what the family makes of the config */
 
 static bool plan_of_config(XpJob *job) {
-    char *text = cJSON_Print(job->config);
+    char *text = xp_config_text(job->config);
     if (!text) return su_out_of_memory(job->diags, "exporting");
     su_text_add(&job->config_text, "%s\n", text);
     cJSON_free(text);

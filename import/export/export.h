@@ -54,6 +54,8 @@ bool xp_family_is(XpFamily family, unsigned set);
 XpFamily xp_family_of(const cJSON *json, SuSpan span, SuDiags *diags);
 /* config.json. */
 cJSON *xp_config(XpFamily family, const cJSON *json, const TkSpecials *specials, IrDtype dtype);
+/* Its text, which cJSON_free frees; NULL without memory. */
+char *xp_config_text(const cJSON *config);
 /* What Llama 3's scaling of RoPE divides a frequency by that turns so often within the original positions. */
 double xp_divisor(double turns, double factor, double low, double high);
 /* Some rows of one of theirs, from one of ours. */

@@ -81,13 +81,14 @@ static const cJSON *out_of_turn(const cJSON *json, int *out_at) {
 
 static unsigned of_layers(const cJSON *json) {
     const char *activation = cJSON_GetStringValue(xp_value_at(json, "mlp.activation"));
-    unsigned traits = ALONE | PLAIN;
+    const bool looks = xp_value_at(json, "attention") != NULL;
+    unsigned traits = looks && xp_value_at(json, "ssm") ? ALONE | PLAIN : ALONE;
     int at;
     for (const cJSON *entry = xp_blocks(json); entry; entry = entry->next) {
         if (strcmp(xp_kind(entry)->string, "ssm") != 0) traits &= ~(unsigned)ALONE;
         if (!is_plain(xp_kind(entry))) traits &= ~(unsigned)PLAIN;
     }
-    if (!out_of_turn(json, &at) && activation && im_activation_of(activation, true)) traits |= PAIRS;
+    if (looks && !out_of_turn(json, &at) && activation && im_activation_of(activation, true)) traits |= PAIRS;
     return traits;
 }
 
@@ -113,10 +114,14 @@ XpFamily xp_family_of(const cJSON *json, SuSpan span, SuDiags *diags) {
     for (size_t i = 0; i < sizeof signs / sizeof *signs; i++)
         if ((signs[i].traits & ~traits) == 0) return signs[i].family;
     int at = 0;
-    const cJSON *entry = out_of_turn(json, &at);
+    const cJSON *entry = out_of_turn(json, &at), *activation = xp_value_at(json, "mlp.activation");
     if (kind && !(traits & (SSM1 | SSM2)))
         refuse(span, diags, "ssm.kind", kind->valuestring);
+    else if (entry)
+        refuse(span, diags, su_printf(&diags->arena, "stack[%d]", at), xp_kind(entry)->string);
+    else if (!xp_value_at(json, "attention"))
+        refuse(span, diags, "stack", "no attention beside mlp");
     else
-        refuse(span, diags, su_printf(&diags->arena, "stack[%d]", at), entry ? xp_kind(entry)->string : "mlp");
+        refuse(span, diags, "mlp.activation", activation ? activation->valuestring : "none");
     return XP_FAMILIES;
 }

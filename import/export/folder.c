@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "import/export/export.h"
+#include "import/export/sets.h"
 #include "runtime/narrow.h"
 #include "support/directory.h"
 
@@ -160,6 +161,9 @@ bool xp_export_folder(const XpExport *options, XpReport *report, SuDiags *diags)
     *report = (XpReport){0};
     if (SU_CAUGHT(&guard, diags, "exporting a model")) return false;
     bool ok = xp_open(&job, options, false, diags);
+    if (ok && xp_family_is(job.family, XP_SET_UNTIED) && job.spec.tie_embeddings)
+        su_warning(diags, job.span, NULL, "tie_embeddings: transformers reads no head of %s but one of its own",
+                   xp_family_name(job.family));
     ok = ok && write_folder(&job);
     if (ok) *report = (XpReport){.family = xp_family_name(job.family), .tensors = job.n_theirs, .bytes = bytes_of(&job)};
     xp_close(&job);

@@ -13,6 +13,7 @@ enum {
     GRANITES = GRANITE | GRANITEMOE | GRANITEMOESHARED | GRANITEMOEHYBRID,
     HEADED = GRANITEMOEHYBRID | BAMBA | FALCON_H1, /* Mamba-2 by the keys mamba_* */
     QWENS_MOE = QWEN2_MOE | QWEN3_MOE,
+    XP_SET_UNTIED = NEMOTRON_H, /* transformers gives them a head of their own, whatever tie_word_embeddings says */
     XP_SET_PAIRS = LOOKING & ~NEMOTRON_H,
     XP_SET_LOOKING = LOOKING
 };

@@ -17,8 +17,10 @@ from golden import HERE, root_of
 
 ROOT = root_of(kept=False)
 # Models of bench/peers by family.
-SPEEDS = {"mamba": "mamba-130m", "mamba2": "mamba2-130m", "llama": "SmolLM2-135M-Instruct", "mixtral": "mixtral-8x128m", "qwen2": "qwen2.5-0.5b",
-          "qwen3": "qwen3-0.6b"}  # fmt: skip
+SPEEDS = {"falcon_h1": "falcon-h1-280m", "falcon_mamba": "falcon-mamba-140m", "granitemoehybrid": "granite-4-h-350m", "jamba": "jamba-300m",
+          "lfm2": "lfm2-350m", "llama": "SmolLM2-135M-Instruct", "mamba": "mamba-130m", "mamba2": "mamba2-130m", "mistral": "mistral-250m",
+          "mixtral": "mixtral-8x128m", "nemotron_h": "nemotron-h-240m", "olmoe": "olmoe-400m", "qwen2": "qwen2.5-0.5b", "qwen3": "qwen3-0.6b",
+          "qwen3_moe": "qwen3-moe-370m"}  # fmt: skip
 
 
 def lines(script, *arguments):

@@ -95,7 +95,7 @@ def test_folders_are_as_transformers_wrote_them(m):
     if not GOLDEN.is_dir():
         raise Skipped(f"no folder {GOLDEN}")
     # Of one layer any period is right; a factor of the gate is part of its matrix since the import.
-    said_otherwise = {"architectures", "torch_dtype", "attn_layer_period", "expert_layer_period", "mlp_multipliers"}
+    said_otherwise = {"architectures", "torch_dtype", "attn_layer_period", "expert_layer_period", "mlp_multipliers", "time_step_min"}
     for name in FOLDERS:
         for folder in ("first", "exported", "back"):
             shutil.rmtree(m.directory / folder, ignore_errors=True)
@@ -343,6 +343,24 @@ def test_blocks_stay_blocks_in_gguf(m):
         assert before.keys() == tensors.keys() and all(data == tensors[key] for key, data in before.items()), dtype
 
 
+def test_a_tied_head_of_nemotron_h_is_a_warning(m):
+    spec = m.file("s.yaml", TEMPLATES["nemotron_h"])
+    m.run("init", spec, "-o", "w", "--seed", "5")
+    done = m.run("export", spec, "-w", "w", "-o", "exported")
+    assert "tie_embeddings: transformers reads no head of nemotron_h but one of its own" in done.stderr, done.stderr
+    assert '"routed_scaling_factor":\t2.5' in (m.directory / "exported" / "config.json").read_text()
+
+
+def test_reals_of_configs_are_written_as_reals(m):
+    spec = m.file("s.yaml", TEMPLATES["falcon_h1"])
+    m.run("init", spec, "-o", "w", "--seed", "5")
+    m.run("export", spec, "-w", "w", "-o", "exported")
+    config = json.loads((m.directory / "exported" / "config.json").read_text())
+    for key in ("lm_head_multiplier", "embedding_multiplier", "key_multiplier", "rope_theta"):
+        assert isinstance(config[key], float), (key, config[key])
+    assert all(isinstance(x, float) for x in config["mlp_multipliers"]) and isinstance(config["hidden_size"], int), config
+
+
 def test_gguf_is_refused_by_key(m):
     cases = [
         (TEMPLATES["mamba2"].replace("d_state: 8", "d_state: 8, dt_limit: [0.1, 0.5]"), "ssm.dt_limit: GGUF has no key for it"),
@@ -365,6 +383,8 @@ def test_what_no_family_says_is_refused_by_key(m):
         (TEMPLATES["mixtral"].replace("window", "scale: 0.5, window"), 'stack[0].attention.window: 8: the family granitemoe has "none" there'),
         (TEMPLATES["llama"].replace("bias: true, rope", "input_scale: 0.5, rope"), "stack[0].attention.input_scale: 0.5"),
         (TEMPLATES["mamba2"] + "embedding_scale: 2\n", "embedding_scale: 2"),
+        (TEMPLATES["mamba2"].replace("bias: true}}", "bias: true}}, {mlp: {d_ff: 32, activation: swiglu}}"), "stack: no attention beside mlp: no family"),
+        (TEMPLATES["llama"].replace("geglu_tanh", "gelu"), "mlp.activation: gelu: no family that is exported has this"),
         (TEMPLATES["jamba"].replace("mlp: {d_ff: 32,", "mlp: {d_ff: 48,", 1), "stack[1].mlp.d_ff: 48: the family jamba has 32 there"),
         (TEMPLATES["qwen3_moe"].replace("shared: 0", "shared: 1"), "stack[3].mlp.experts.shared: 1"),
         (TEMPLATES["llama"] + "norm: {kind: layer}\n", 'norm.kind: "layer": the family llama has "rms" there'),

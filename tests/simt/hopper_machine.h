@@ -198,15 +198,16 @@ inline void multiply_part(const char *shared_memory, const ThreadWork *warp, siz
     }
     for (unsigned n = 0; n < p.rows; n++) {
         const unsigned at = n / 8 * 4 + n % 2, t = n % 8 / 2;
-        Columns sum[2];
+        WideColumns sum[2];
         for (unsigned g = 0; g < 8; g++) sum[0][g] = sums[4 * g + t][at], sum[1][g] = sums[4 * g + t][at + 2];
         for (unsigned k = 0; k < 16; k += 2) {
             uint32_t both;
             memcpy(&both, shared_memory + place_of(p.b, n, k), 4);
-            const float b0 = low(both, half), b1 = high(both, half);
-            for (unsigned r = 0; r < 2; r++) sum[r] += a[k][r] * b0 + a[k + 1][r] * b1;
+            const double b0 = low(both, half), b1 = high(both, half);
+            for (unsigned r = 0; r < 2; r++) sum[r] += widened(a[k][r]) * b0 + widened(a[k + 1][r]) * b1;
         }
-        for (unsigned g = 0; g < 8; g++) sums[4 * g + t][at] = sum[0][g], sums[4 * g + t][at + 2] = sum[1][g];
+        const Columns cut[2] = {cut_off(sum[0]), cut_off(sum[1])};
+        for (unsigned g = 0; g < 8; g++) sums[4 * g + t][at] = cut[0][g], sums[4 * g + t][at + 2] = cut[1][g];
     }
 }
 

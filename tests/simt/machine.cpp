@@ -235,6 +235,19 @@ inline bool run_ready(unsigned block) {
 // ------------------------------------------------------------------------------------------------ products of a warp
 
 typedef float Columns __attribute__((vector_size(32))); // eight
+typedef double WideColumns __attribute__((vector_size(64)));
+typedef int32_t ColumnBits __attribute__((vector_size(32)));
+typedef int64_t WideColumnBits __attribute__((vector_size(64)));
+
+inline WideColumns widened(const Columns &x) { return __builtin_convertvector(x, WideColumns); }
+
+// Sums of a product as tensor cores leave them: what does not fit a float is cut off, not rounded.
+inline Columns cut_off(const WideColumns &sum) {
+    const Columns nearest = __builtin_convertvector(sum, Columns);
+    const WideColumns back = widened(nearest);
+    const WideColumnBits beyond = (sum > 0 & back > sum) | (sum < 0 & back < sum); // -1 where it is
+    return (Columns)((ColumnBits)nearest + __builtin_convertvector(beyond, ColumnBits));
+}
 
 inline float wide(uint32_t bits, bool half) {
     uint32_t word = bits << 16;
@@ -275,6 +288,7 @@ inline void multiply_bytes(Product *const (&of)[32]) {
 inline void multiply(Fiber *warp, size_t i) {
     float a[16][16];
     Columns b[16], c[16];
+    WideColumns wide_b[16];
     Product *of[32];
     for (unsigned lane = 0; lane < 32; lane++) of[lane] = warp[lane].products.data() + i;
     const bool half = of[0]->of == F16_NUMBERS;
@@ -293,10 +307,11 @@ inline void multiply(Fiber *warp, size_t i) {
         }
         for (unsigned r = 0; r < 2; r++) b[2 * t + 8 * r][g] = low(p.b[r], half), b[2 * t + 8 * r + 1][g] = high(p.b[r], half);
     }
+    for (unsigned k = 0; k < 16; k++) wide_b[k] = widened(b[k]);
     for (unsigned row = 0; row < 16; row++) {
-        Columns sum = c[row];
-        for (unsigned k = 0; k < 16; k++) sum += a[row][k] * b[k];
-        c[row] = sum;
+        WideColumns sum = widened(c[row]);
+        for (unsigned k = 0; k < 16; k++) sum += static_cast<double>(a[row][k]) * wide_b[k];
+        c[row] = cut_off(sum);
     }
     for (unsigned lane = 0; lane < 32; lane++)
         for (unsigned r = 0; r < 4; r++) static_cast<float *>(of[lane]->acc)[r] = c[lane / 4 + r / 2 * 8][lane % 4 * 2 + r % 2];

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdio>
+#include <unordered_map>
 #include <vector>
 
 namespace races {
@@ -32,6 +33,7 @@ struct Block {
     unsigned epoch = 0;
     std::vector<unsigned> warp_epochs;
     std::vector<Access> releases; // in order
+    std::unordered_map<const void *, std::vector<unsigned>> released; // the place among them of those at an address
     std::vector<unsigned> known, soon; // of every block's releases: how many this block has acquired, and will have behind its next barrier
     unsigned acquirer = NOBODY;
 };
@@ -95,11 +97,21 @@ static Access access_now(const void *code) {
     return {all.number, all.now.block, all.now.thread, b.epoch, b.warp_epochs[all.now.thread / 32], 15, code};
 }
 
-void release() { block_of(all.now.block).releases.push_back(access_now(nullptr)); }
-
-void acquire() {
+void release(const void *at) {
     Block &b = block_of(all.now.block);
-    for (size_t i = 0; i < all.blocks.size(); i++) b.soon[i] = static_cast<unsigned>(all.blocks[i].releases.size());
+    b.released[at].push_back(static_cast<unsigned>(b.releases.size()));
+    b.releases.push_back(access_now(nullptr));
+}
+
+void acquire(const void *at, bool meeting) {
+    Block &b = block_of(all.now.block);
+    const size_t own = b.released[at].size();
+    for (size_t i = 0; i < all.blocks.size(); i++) {
+        const std::vector<unsigned> &places = all.blocks[i].released[at];
+        if (places.empty()) continue;
+        const size_t taken = meeting && own > 0 && own < places.size() ? own : places.size();
+        if (b.soon[i] < places[taken - 1] + 1) b.soon[i] = places[taken - 1] + 1;
+    }
     b.acquirer = all.now.thread;
 }
 

@@ -21,8 +21,10 @@ void shared(unsigned place, const void *memory, size_t bytes); // of the block t
 void run(unsigned block, unsigned place, unsigned thread);     // whose accesses the following ones are
 void barrier(unsigned block);                                  // all its threads have come to one
 void warp_barrier(unsigned block, unsigned warp);
-void release();
-void acquire();
+void release(const void *at);
+// Of what was released there. `meeting`: blocks wait until all have released there as often as this one; what they do there later, which
+// an order of blocks may show already, is not taken.
+void acquire(const void *at, bool meeting);
 void read(const void *at, size_t bytes);
 void write(const void *at, size_t bytes);
 void constant(const void *at, size_t bytes); // read by __ldg
@@ -38,8 +40,8 @@ inline void shared(unsigned, const void *, size_t) {}
 inline void run(unsigned, unsigned, unsigned) {}
 inline void barrier(unsigned) {}
 inline void warp_barrier(unsigned, unsigned) {}
-inline void release() {}
-inline void acquire() {}
+inline void release(const void *) {}
+inline void acquire(const void *, bool) {}
 inline void read(const void *, size_t) {}
 inline void write(const void *, size_t) {}
 inline void constant(const void *, size_t) {}

@@ -162,12 +162,12 @@ template <class T> static inline T atomicCAS(T *p, T expected, T v) {
 }
 static inline void ADD_RELEASE(unsigned *at, unsigned v) {
     const races::Quiet quiet;
-    races::release();
+    races::release(at);
     *at += v;
 }
 static inline unsigned ADD_ACQUIRE_RELEASE(unsigned *at, unsigned v) {
-    races::release();
-    races::acquire();
+    races::release(at);
+    races::acquire(at, false);
     return atomicAdd(at, v);
 }
 static inline unsigned LOAD_RELAXED(const unsigned *at) {
@@ -175,7 +175,7 @@ static inline unsigned LOAD_RELAXED(const unsigned *at) {
     return *reinterpret_cast<const volatile unsigned *>(at);
 }
 static inline unsigned LOAD_ACQUIRE(const unsigned *at) {
-    races::acquire();
+    races::acquire(at, true);
     return LOAD_RELAXED(at);
 }
 static inline float __uint_as_float(unsigned bits) {

@@ -47,6 +47,11 @@ static const Mistake mistakes[] = {
      "< 3));\n" SUM,
      right},
     {"a product", ONES TIMES "MMA_DONE();\n" IS_16 SUM, right},
+    {"sums are cut off", /* 2^24 + 27: the next numbers are 26 and 28, the nearest by evenness the latter */
+     "float4 acc = {16777216, 16777216, -16777216, 16777216};\nconst unsigned one = 0x3f803f80, b = 0x3fd83fd8;\n"
+     "MMA_BF16(acc, one, one, one, one, b, b);\nMMA_DONE();\n"
+     "x[threadIdx.x] = acc.x == 16777242 && acc.z == -16777189 ? threadIdx.x : 0;\n" SUM,
+     right},
     {"a product that is read before it is done", ONES TIMES IS_16 SUM "MMA_DONE();\n", wrong},
     {"a product that is never done", ONES TIMES, "products that are not done"},
     {"a product for half of a warp", ONES "if (threadIdx.x % 32 < 16) {\n" TIMES "MMA_DONE();\n}\n", "128 at a shuffle"},

@@ -290,6 +290,31 @@ static bool run_many(Case *c, MossModel *model) {
     return good;
 }
 
+/* A prompt, and its last tokens one by one, with other numbers of blocks and orders: the same bits. */
+static bool run_tail(Case *c, MossModel *model) {
+    enum { TAIL = 3, WAYS = 3 };
+    static const unsigned blocks[WAYS] = {2, 5, 140}, orders[WAYS] = {0, 1, 77};
+    float *logits[WAYS] = {NULL};
+    bool good = true;
+    for (int i = 0; i < WAYS && good; i++) {
+        Lane lane = {0}, *lanes[] = {&lane};
+        int64_t prompt = c->T - TAIL;
+        rig->blocks = blocks[i];
+        rig->order = orders[i];
+        logits[i] = calloc((size_t)(c->T * c->V), sizeof(float));
+        good = open_lane(c, model, &lane).code == MOSS_OK || case_fail(c, "no state");
+        while (good && lane.at < c->T) {
+            int64_t left = prompt - lane.at, count = left > c->program->max_rows ? c->program->max_rows : left > 0 ? left : 1;
+            good = step_lanes(c, left > 0 ? "a prompt" : "a token behind it", model, lanes, &count, 1, logits[i]);
+        }
+        if (good && memcmp(logits[0], logits[i], (size_t)(c->T * c->V) * sizeof(float)) != 0)
+            good = case_fail(c, "a prompt and single tokens: other bits with %u blocks in order %u", blocks[i], orders[i]);
+        close_lane(&lane);
+    }
+    for (int i = 0; i < WAYS; i++) free(logits[i]);
+    return good;
+}
+
 /* The same tokens, the same way, with other blocks and orders: the same bits. */
 static bool run_orders(Case *c, const char *way, MossModel *model, int64_t chunk, int64_t end, bool wide, bool few) {
     static const struct {
@@ -331,6 +356,7 @@ static bool run_case(Case *c, const SimtLibrary *library, const SimtProgram *cod
     good = good && run_chunks(c, "one prompt", model, most, c->T, NULL);
     rig->few = true;
     good = good && (drawn || run_chunks(c, "chunks of 64", model, 64, c->T, NULL));
+    good = good && (c->T <= PG_KEY_BLOCK || drawn || run_tail(c, model));
     rig->few = c->seed % 2 == 0;
     good = good && run_batch(c, model, &rng);
     rig->few = true;
@@ -438,7 +464,9 @@ static const struct {
               {"INLINE void arrive(GridBarrier *barrier) {\n    __syncthreads();", "INLINE void arrive(GridBarrier *barrier) {"},
               {"ADD_ACQUIRE_RELEASE(counter, 1u)", "atomicAdd(counter, 1u)"},
               {"if (threadIdx.x == 0) *counter = 0;", ""},
-              {"step->n_segments != step->rows) {\n            __syncthreads();", "step->n_segments != step->rows) {"}};
+              {"step->n_segments != step->rows) {\n            __syncthreads();", "step->n_segments != step->rows) {"},
+              {"ADD_ACQUIRE_RELEASE(done, 1u)", "atomicAdd(done, 1u)"},
+              {"h < KV_HEADS; h += THREADS) ints", "h < 0; h += THREADS) ints"}};
 
 static bool plant(int which, SuText *text) {
     enum { COUNT = sizeof plants / sizeof plants[0] };

@@ -61,9 +61,9 @@ MODELS = {
     "granite-moe": ([{"attention": attention()}, {"mlp": EXPERTS}], "bytes", FACTORS),
     "falcon-h1": ([{"parallel": [{"ssm": {**MAMBA2, "gated_norm": "none"}}, {"attention": attention()}]}, {"mlp": MLP}], "bytes", {}),
     "lfm2": ([{"shortconv": {"d_conv": 3, "bias": False, "conv_bias": False}}, {"mlp": MLP}, {"attention": attention(qk_norm="head")}, {"mlp": MLP}], "bytes", {}),
-    "nemotron-h": ([{"ssm": {**MAMBA2, "n_groups": 2}}, {"mlp": {"d_ff": 96, "activation": "relu2"}}, {"attention": attention(rope="none")}], "bytes", {}),
-    "nemotron-h-moe": ([{"ssm": {**MAMBA2, "n_groups": 2}}, {"mlp": SCORED}, {"attention": attention(rope="none")}], "bytes", {}),
-    "olmoe": ([{"attention": attention(qk_norm="full")}, {"mlp": {**MLP, **experts(normalize=False)}}], "bytes", UNTIED),
+    "nemotron-h": ([{"ssm": {**MAMBA2, "n_groups": 2}}, {"mlp": {"d_ff": 96, "activation": "relu2"}}, {"attention": attention(rope="none")}], "bytes", UNTIED),
+    "nemotron-h-moe": ([{"ssm": {**MAMBA2, "n_groups": 2}}, {"mlp": SCORED}, {"attention": attention(rope="none")}], "bytes", UNTIED),
+    "olmoe": ([{"attention": attention(n_kv_heads=4, qk_norm="full")}, {"mlp": {**MLP, **experts(normalize=False)}}], "bytes", UNTIED),
     "qwen2-moe": ([{"attention": attention(qkv_bias=True)}, {"mlp": {**MLP, **experts(normalize=False, shared=1, shared_d_ff=64, shared_gate=True)}}], "qwen2", UNTIED),
     "qwen3-moe": ([{"attention": attention(qk_norm="head")}, {"mlp": EXPERTS}], "qwen2", {}),
 }
