@@ -51,6 +51,7 @@ typedef struct CgTarget {
     bool
         dot_arranges; /* blocks of rows lay out their weights once for all rows of a tile (codegen/llvm/arranged.h); smmla needs it */
     bool dot_scales_integers; /* one row of q4 multiplies integers by their scales as integers: less to convert */
+    bool dot_dual; /* one row of such weights reads both matrices of a gate side by side, as two streams */
     int dot_lanes; /* integers of 32 bits that such an instruction adds to */
     int dot_row_panels, dot_block_panels, dot_block_rows; /* like those above */
     int dot_held_sums; /* panels × rows whose sums of floats stay in registers beside those of integers; more stand in memory */

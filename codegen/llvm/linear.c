@@ -157,7 +157,7 @@ static void place_group(const Linear *m, CgValue group, CgLinearTile *t) {
 static void rounded_sums_of(const Linear *m, CgValue w, const Rows *x, CgValue parts, CgValue sums) {
     CgRounded rows = cg_rounded_at(m->e, x->plane, x->ld, x->first, m->k->K);
     if (parts == NULL)
-        cg_linear_rounded_row(m->e, &m->shape, w, &rows, sums);
+        cg_linear_rounded_row(m->e, &m->shape, 1, &w, &rows, &sums);
     else
         cg_linear_rounded_parts(m->e, &m->shape, w, &rows, parts, m->arranged, sums);
 }
@@ -174,6 +174,14 @@ static void sums_of(const Linear *m, CgValue w, const Rows *x, CgValue parts, Cg
         cg_linear_sums_of_parts(m->e, &m->shape, w, first, step, parts == NULL ? cg_i64(m->e, 1) : parts, &m->room, sums);
 }
 
+/* Both matrices of a gate, side by side: two streams of weights in place of one that changes from panel to panel. */
+static void dual_sums_of(const Linear *m, CgValue offset, const Rows *x) {
+    CgEmit *e = m->e;
+    CgRounded row = cg_rounded_at(e, x->plane, x->ld, x->first, m->k->K);
+    CgValue w[2] = {cg_at(e, cg_operand(e, PG_LINEAR_W), offset), cg_at(e, cg_operand(e, PG_LINEAR_W2), offset)};
+    cg_linear_rounded_row(e, &m->shape, 2, w, &row, (CgValue[]){m->sums, m->sums2});
+}
+
 /* Sums of the tile with the weights of `expert` (i64), for rows of x: one, or `parts` (i64) times shape.rows. */
 static void multiply(const Linear *m, CgLinearTile *t, CgValue expert, const Rows *x, CgValue parts) {
     CgEmit *e = m->e;
@@ -182,12 +190,17 @@ static void multiply(const Linear *m, CgLinearTile *t, CgValue expert, const Row
     if (m->k->select != PG_SINGLE) offset = cg_iadd(e, offset, cg_imul_n(e, expert, panels * bytes));
     t->sums = m->sums;
     t->sums2 = m->sums2;
-    sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W), offset), x, parts, m->sums);
-    if (pg_does(m->k, PG_STEP_DUAL)) sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W2), offset), x, parts, m->sums2);
+    bool dual = pg_does(m->k, PG_STEP_DUAL);
+    if (dual && m->k->rounds && parts == NULL && e->target->dot_dual) {
+        dual_sums_of(m, offset, x);
+    } else {
+        sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W), offset), x, parts, m->sums);
+        if (dual) sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W2), offset), x, parts, m->sums2);
+    }
     if (pg_does(m->k, PG_STEP_BIAS)) {
         CgValue plane = m->k->select == PG_SINGLE ? cg_i64(e, 0) : cg_imul_n(e, expert, panels * 64);
         t->bias = cg_at(e, cg_operand(e, PG_LINEAR_BIAS), plane);
-        t->bias2 = pg_does(m->k, PG_STEP_DUAL) ? cg_at(e, cg_operand(e, PG_LINEAR_BIAS2), plane) : NULL;
+        t->bias2 = dual ? cg_at(e, cg_operand(e, PG_LINEAR_BIAS2), plane) : NULL;
     }
 }
 

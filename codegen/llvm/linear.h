@@ -29,9 +29,11 @@ uint64_t cg_linear_wide_bytes(const CgLinearShape *shape);
 void cg_linear_sums_of_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, CgValue x, CgValue x_step, CgValue parts,
                              const CgLinearRoom *room, CgValue sums);
 
-/* The same with rounded inputs, row 0 of which lies at x, and weights of q8 or q4 (linear_rounded.c): of one row; of `parts` tiles of
- * rows. arranged: memory that is written over, of cg_linear_arranged_bytes; NULL where these are 0. */
-void cg_linear_rounded_row(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue sums);
+/* The same with rounded inputs, row 0 of which lies at x, and weights of q8 or q4 (linear_rounded.c): of one row, with one matrix or two
+ * of them group by group (w, sums: [matrices]); of `parts` tiles of rows. arranged: memory that is written over, of
+ * cg_linear_arranged_bytes; NULL where these are 0. */
+void cg_linear_rounded_row(CgEmit *e, const CgLinearShape *shape, unsigned matrices, const CgValue *w, const CgRounded *x,
+                           const CgValue *sums);
 void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue parts, CgValue arranged,
                              CgValue sums);
 uint64_t cg_linear_arranged_bytes(const CgEmit *e, const CgLinearShape *shape);

@@ -17,7 +17,8 @@ enum { MAX_SUMS = 32, RUN_GROUPS = IR_OVER /* of which q4 shares d and m */ };
 typedef struct Core {
     CgEmit *e;
     IrDtype dtype;
-    unsigned panels, rows;
+    unsigned panels, rows; /* panels: of all matrices */
+    unsigned of_matrix; /* panels of each */
     bool arranged;
     unsigned rows_of_sum; /* cg_dot_rows */
     uint64_t panel_bytes, group_bytes; /* to the next panel of the tile; as stored, or as arranged */
@@ -213,20 +214,29 @@ static void add_group_to_row(const Core *c, const At *at, const CgScales *shared
 
 /* ---------------------------------------------------------------------------------------------- runs of groups */
 
-/* Groups [0, n) (i64) from `w` (panel 0) and `x` on. */
-static void add_groups(const Core *c, CgValue w, const CgRounded *x, CgValue n, const CgScales *shared, CgValue *y, CgValue sums) {
+/* Panel p, where those of a matrix lie `step` bytes apart. */
+static CgValue panel_at(const Core *c, const CgValue *w, unsigned p, uint64_t step) {
+    return cg_at_n(c->e, w[p / c->of_matrix], p % c->of_matrix * step);
+}
+
+/* Groups [0, n) (i64) from w[matrix] (its panel 0) and `x` on. */
+static void add_groups(const Core *c, const CgValue *w, const CgRounded *x, CgValue n, const CgScales *shared, CgValue *y,
+                       CgValue sums) {
     CgEmit *e = c->e;
-    unsigned streams = e->target->far_offsets ? 1 : c->panels, count = y == NULL ? 0 : c->panels * c->rows;
+    unsigned together = e->target->far_offsets ? c->of_matrix : 1; /* panels that are found from one address */
+    unsigned streams = c->panels / together, count = y == NULL ? 0 : c->panels * c->rows;
     CgValue first[MAX_SUMS], carried[MAX_SUMS];
     At at = {.x = *x};
-    for (unsigned s = 0; s < streams; s++) first[s] = cg_at_n(e, w, s * c->panel_bytes);
+    for (unsigned s = 0; s < streams; s++) first[s] = panel_at(c, w, s * together, c->panel_bytes);
     CgLoop loop = cg_for(e, cg_i64(e, 0), n, 1);
     for (unsigned s = 0; s < streams; s++) first[s] = cg_carry(e, &loop, first[s]);
     CgValue p = cg_carry(e, &loop, x->p), scale = cg_carry(e, &loop, x->scale), sum = cg_carry(e, &loop, x->sum);
     for (unsigned i = 0; i < count; i++) carried[i] = cg_carry(e, &loop, y[i]);
     for (unsigned i = 0; i < count; i++) y[i] = carried[i];
-    for (unsigned i = 0; i < streams; i++) at.w[i] = cg_opaque(e, first[i]);
-    for (unsigned i = streams; i < c->panels; i++) at.w[i] = cg_at_n(e, at.w[0], i * c->panel_bytes);
+    for (unsigned i = 0; i < c->panels; i++) {
+        unsigned nth = i % together;
+        at.w[i] = nth == 0 ? cg_opaque(e, first[i / together]) : cg_at_n(e, at.w[i - nth], nth * c->panel_bytes);
+    }
     at.x.p = cg_opaque(e, p);
     at.x.scale = cg_opaque(e, scale);
     at.x.sum = cg_opaque(e, sum);
@@ -243,7 +253,7 @@ static void add_groups(const Core *c, CgValue w, const CgRounded *x, CgValue n, 
     for (unsigned i = 0; i < count; i++) y[i] = cg_after(&loop, carried[i]);
 }
 
-static Core core_of(CgEmit *e, const CgLinearShape *shape) {
+static Core core_of(CgEmit *e, const CgLinearShape *shape, unsigned matrices) {
     const PgKernel *k = e->kernel;
     uint64_t group_bytes = ir_dtype(k->dtype)->group_bytes, panel_step = shape->span * ir_panel_bytes(k->dtype, k->K);
     uint64_t panel_bytes = panel_step;
@@ -251,53 +261,56 @@ static Core core_of(CgEmit *e, const CgLinearShape *shape) {
         group_bytes = cg_arranged_bytes(e);
         panel_bytes = RUN_GROUPS * group_bytes;
     }
-    if (shape->panels * shape->rows > MAX_SUMS) SU_BUG("a microkernel of %u sums", shape->panels * shape->rows);
+    unsigned panels = matrices * shape->panels;
+    if (panels * shape->rows > MAX_SUMS) SU_BUG("a microkernel of %u sums", panels * shape->rows);
     bool tiles = e->schedule.tiles && k->mode == PG_BLOCK;
     if (tiles && (shape->rows != CG_TILE_ROWS || e->target->dot_lanes != PG_LANES)) SU_BUG("tiles of %u rows", shape->rows);
     return (Core){.e = e,
                   .dtype = k->dtype,
-                  .panels = shape->panels,
+                  .panels = panels,
+                  .of_matrix = shape->panels,
                   .rows = shape->rows,
                   .arranged = cg_arranges(e),
                   .rows_of_sum = cg_dot_rows(e),
                   .panel_bytes = panel_bytes,
                   .group_bytes = group_bytes,
                   .panel_step = panel_step,
-                  .integers = tiles ? cg_var_array(e, e->vec, (uint64_t)shape->panels * shape->rows) : NULL};
+                  .integers = tiles ? cg_var_array(e, e->vec, (uint64_t)panels * shape->rows) : NULL};
 }
 
 /* A run: its weights and inputs, and how many groups it has. */
 typedef struct Run {
-    CgValue w, groups;
+    CgValue w[2], groups; /* w: of each matrix */
     CgRounded x;
     CgScales shared[MAX_SUMS]; /* [panel] */
 } Run;
 
-static Run run_of(const Core *c, CgValue w, const CgRounded *x, CgValue index) {
+static Run run_of(const Core *c, const CgValue *w, const CgRounded *x, CgValue index) {
     CgEmit *e = c->e;
     uint64_t groups = pg_round_groups(e->kernel->K), group_bytes = ir_dtype(c->dtype)->group_bytes;
     CgValue first = cg_imul_n(e, index, RUN_GROUPS), word = cg_imul(e, first, x->scale_step);
-    Run run = {.w = cg_at(e, w, cg_imul_n(e, first, group_bytes)), .groups = cg_i64(e, RUN_GROUPS), .x = *x};
+    Run run = {.groups = cg_i64(e, RUN_GROUPS), .x = *x};
+    for (unsigned i = 0; i < c->panels / c->of_matrix; i++) run.w[i] = cg_at(e, w[i], cg_imul_n(e, first, group_bytes));
     if (groups % RUN_GROUPS != 0) run.groups = cg_umin(e, cg_isub(e, cg_i64(e, groups), first), run.groups);
     run.x.p = cg_at(e, x->p, cg_imul(e, first, x->p_step));
     run.x.scale = cg_at(e, x->scale, word);
     run.x.sum = cg_at(e, x->sum, word);
     for (unsigned p = 0; p < c->panels; p++)
-        run.shared[p] = cg_shared_scales(e, c->dtype, cg_at_n(e, w, p * c->panel_step), groups, index);
+        run.shared[p] = cg_shared_scales(e, c->dtype, panel_at(c, w, p, c->panel_step), groups, index);
     return run;
 }
 
-/* Puts the weights of a run to `out`, where they are arranged. */
+/* Puts the weights of a run, of one matrix, to `out`, where they are arranged. */
 static void arrange(const Core *c, Run *run, CgValue out) {
     CgEmit *e = c->e;
     for (unsigned p = 0; p < c->panels; p++) {
-        CgValue from = cg_at_n(e, run->w, p * c->panel_step), to = cg_at_n(e, out, p * c->panel_bytes);
+        CgValue from = cg_at_n(e, run->w[0], p * c->panel_step), to = cg_at_n(e, out, p * c->panel_bytes);
         CgLoop group = cg_for(e, cg_i64(e, 0), run->groups, 1);
         CgValue here = cg_at(e, from, cg_imul_n(e, group.index, ir_dtype(c->dtype)->group_bytes));
         cg_arrange_group(e, here, &run->shared[p], cg_at(e, to, cg_imul_n(e, group.index, c->group_bytes)));
         cg_end_for(e, &group);
     }
-    run->w = out;
+    run->w[0] = out;
 }
 
 uint64_t cg_linear_arranged_bytes(const CgEmit *e, const CgLinearShape *shape) {
@@ -306,8 +319,9 @@ uint64_t cg_linear_arranged_bytes(const CgEmit *e, const CgLinearShape *shape) {
 
 static uint64_t runs_of(const PgKernel *k) { return (pg_round_groups(k->K) + RUN_GROUPS - 1) / RUN_GROUPS; }
 
-void cg_linear_rounded_row(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue sums) {
-    Core c = core_of(e, shape);
+void cg_linear_rounded_row(CgEmit *e, const CgLinearShape *shape, unsigned matrices, const CgValue *w, const CgRounded *x,
+                           const CgValue *sums) {
+    Core c = core_of(e, shape, matrices);
     CgValue y[MAX_SUMS], carried[MAX_SUMS];
     CgLoop loop = cg_for_n(e, runs_of(e->kernel));
     for (unsigned i = 0; i < c.panels; i++) y[i] = carried[i] = cg_carry(e, &loop, cg_zero(e));
@@ -315,18 +329,18 @@ void cg_linear_rounded_row(CgEmit *e, const CgLinearShape *shape, CgValue w, con
     add_groups(&c, run.w, &run.x, run.groups, run.shared, y, NULL);
     for (unsigned i = 0; i < c.panels; i++) cg_next(&loop, carried[i], y[i]);
     cg_end_for(e, &loop);
-    for (unsigned i = 0; i < c.panels; i++) cg_store_vec(e, cg_at_n(e, sums, i * CG_VEC_BYTES), cg_after(&loop, carried[i]));
+    for (unsigned i = 0; i < c.panels; i++) cg_store_vec(e, panel_at(&c, sums, i, CG_VEC_BYTES), cg_after(&loop, carried[i]));
 }
 
 void cg_linear_rounded_parts(CgEmit *e, const CgLinearShape *shape, CgValue w, const CgRounded *x, CgValue parts, CgValue arranged,
                              CgValue sums) {
-    Core c = core_of(e, shape);
+    Core c = core_of(e, shape, 1);
     unsigned count = c.panels * c.rows;
     CgLoop clear = cg_for(e, cg_i64(e, 0), cg_imul_n(e, parts, count), 1);
     cg_store_vec(e, cg_at(e, sums, cg_imul_n(e, clear.index, CG_VEC_BYTES)), cg_zero(e));
     cg_end_for(e, &clear);
     CgLoop loop = cg_for_n(e, runs_of(e->kernel));
-    Run run = run_of(&c, w, x, loop.index);
+    Run run = run_of(&c, &w, x, loop.index);
     if (c.arranged) arrange(&c, &run, arranged);
     CgLoop part = cg_for(e, cg_i64(e, 0), parts, 1);
     CgRounded here = run.x;

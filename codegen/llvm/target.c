@@ -77,13 +77,14 @@ static const CgTarget neon = {.vector_lanes = 4,
                               .tune = {"generic", "cortex-a55"}};
 
 /* What was measured on processors, by LLVM's names of them (bench/NOTES.md, 20 and 23). Zen 4 and later: fetching ahead by instructions
- * slows bf16 down (18 GB/s a core with it, 25 to 26 without, of 26 to 28), as many streams do, but q8's one stream gains a fifth
- * by it. Zen 3: eight panels of pairs fill the 16 registers with sums. */
+ * slows bf16 down (18 GB/s a core with it, 25 to 26 without, of 26 to 28), as many streams do, but q8's one stream gains a fifth by it,
+ * and the two matrices of a gate another fifth by being two streams. Zen 3: eight panels of pairs fill the 16 registers with sums. */
 static void suit_processor(CgTarget *t, const char *cpu) {
     if (strcmp(cpu, "znver4") == 0 || strcmp(cpu, "znver5") == 0) {
         t->pairs_ahead = 0;
         t->row_panels = t->pair_panels = 4;
         t->dot_ahead = 512;
+        t->dot_dual = t->vector_lanes == 16;
     }
     if (strcmp(cpu, "znver3") == 0) t->pair_panels = 4;
 }
@@ -248,7 +249,7 @@ static bool fill_in_ir(CgTarget *t, const char *isa, const char *triple, SuDiags
     snprintf(t->name, sizeof t->name, "host-%s", isa);
     if (!fill(t, triple, "x86-64-v3", "", &avx512, diags)) return false;
     use_vnni(t);
-    t->dot_in_ir = true;
+    t->dot_in_ir = t->dot_dual = true; /* so that any processor tests both */
     if (strcmp(isa, VNNI_IN_IR) == 0) return true;
     use_bf16(t);
     t->bf16_in_ir = true;
