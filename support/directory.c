@@ -26,7 +26,7 @@ static _Atomic(const SuDirectory *) being_made;
 static void remove_all(const SuDirectory *directory) {
     for (size_t i = directory->n_made; i-- > 0;)
         if (unlink(directory->made[i]) != 0) rmdir(directory->made[i]);
-    rmdir(directory->temporary);
+    if (directory->temporary) rmdir(directory->temporary);
 }
 
 static void remove_unfinished(void) {
@@ -181,6 +181,7 @@ static bool make_temporary(SuDirectory *out) {
         const bool ours = out->lock < 0 || flock(out->lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
         if (ours && lstat(out->temporary, &st) == 0) return true;
         if (out->lock >= 0) close(out->lock);
+        out->lock = -1;
     }
 }
 
@@ -207,17 +208,17 @@ bool su_directory_open(const char *path, SuDirectory *out, SuDiags *diags) {
         return false;
     }
     remove_stale_of(out->path, &out->arena);
+    su_cleanup_add(&out->cleanup, drop, out);
+    being_made = out; /* before there is a directory, so that no signal falls in between: its letters change in place */
+    su_out_also_clean(remove_unfinished);
     if (!make_temporary(out)) {
         fail(diags, out->path, "create directory", errno);
-        su_arena_free(&out->arena);
+        forget(out);
         return false;
     }
     mode_t mask = umask(0);
     umask(mask);
     chmod(out->temporary, 0777 & ~mask); /* as a plain mkdir would make it */
-    being_made = out;
-    su_out_also_clean(remove_unfinished);
-    su_cleanup_add(&out->cleanup, drop, out);
     return true;
 }
 
