@@ -17,11 +17,20 @@ static void open_elements(CgCuda *c, const char *limit) {
     if (c->kernel->mode == PG_BLOCK) cg_cu(c, "if (row >= %s) continue;\n", limit);
 }
 
+/* Pointers to what print_stored writes. */
+static void print_results(CgCuda *c, int y) {
+    if (c->kernel->norm_behind || c->y_words != CG_WORDS_ALONE) cg_cu(c, "float *y = floats(step, phase, %d);\n", y);
+    if (c->kernel->norm_behind) cg_cuda_norm_behind(c);
+    cg_cuda_words(c);
+}
+
 /* v goes to y[at], and what a norm behind it takes. */
 static void print_stored(CgCuda *c) {
-    cg_cu(c, "y[at] = v;\n");
-    if (!c->kernel->norm_behind) return;
-    cg_cu(c, "put_squares<16>(squares, ld, panel, row, v * v);\nv *= norm_w[panel * 16 + lane];\n");
+    if (!c->kernel->norm_behind) {
+        cg_cuda_put(c, "", "ld", "at", "row", "panel * 16 + lane", "v");
+        return;
+    }
+    cg_cu(c, "y[at] = v;\nput_squares<16>(squares, ld, panel, row, v * v);\nv *= norm_w[panel * 16 + lane];\n");
     cg_cuda_put_to(c, "scaled", "", "ld", "at", "row", "panel * 16 + lane", "v");
 }
 
@@ -30,12 +39,8 @@ void cg_cuda_embed(CgCuda *c) {
     char scale[48];
     cg_cu(c, "enum { D = %lld, PANELS = %llu };\n", (long long)k->O, (unsigned long long)pg_panels(k->O));
     cg_cuda_strides(c);
-    cg_cu(c,
-          "const u8 *table = operand(step, phase, %d); /* [V/16][D][16], as the head reads it */\n"
-          "float *y = floats(step, phase, %d);\n",
-          PG_EMBED_W, PG_EMBED_Y);
-    if (k->norm_behind) cg_cuda_norm_behind(c);
-    cg_cuda_words(c);
+    cg_cu(c, "const u8 *table = operand(step, phase, %d); /* [V/16][D][16], as the head reads it */\n", PG_EMBED_W);
+    print_results(c, PG_EMBED_Y);
     cg_cuda_tiles(c, 1);
     open_elements(c, "step->rows");
     cg_cu(c,
@@ -172,9 +177,7 @@ void cg_cuda_combine(CgCuda *c) {
         if (pg_step((PgStepKind)step->kind)->combine != PG_NO_SLOT)
             cg_cu(c, "const float *%s = floats(step, phase, %d);\n", pg_step((PgStepKind)step->kind)->word,
                   pg_step((PgStepKind)step->kind)->combine);
-    cg_cu(c, "float *y = floats(step, phase, %d);\n", PG_COMBINE_Y);
-    if (k->norm_behind) cg_cuda_norm_behind(c);
-    cg_cuda_words(c);
+    print_results(c, PG_COMBINE_Y);
     cg_cuda_tiles(c, 1);
     open_elements(c, "step->rows");
     cg_cu(c, "const u64 at = (panel * ld + row) * 16 + lane;\nfloat v = 0;\nfor (u32 j = 0; j < TERMS; j++) {\n");

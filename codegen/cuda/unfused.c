@@ -133,10 +133,15 @@ void cg_cuda_elementwise(CgCuda *c) {
     print_pointer(&e, "x", PG_OP_X);
     if (pg_ew_is_binary(k->ew)) print_pointer(&e, "z", PG_OP_Z);
     if (pg_ew_has_parameter(k->ew)) print_pointer(&e, "w", PG_OP_W);
-    print_pointer(&e, "y", PG_OP_Y);
+    if (c->y_words != CG_WORDS_ALONE) print_pointer(&e, "y", PG_OP_Y);
+    cg_cuda_words(c);
     open_elements(&e);
-    cg_cu(c, "%s = ", result_at(&e).text);
+    cg_cu(c, "const float v = ");
     print_operation(&e, operand_at(&e, "x", k->x_layout, e.N).text);
+    bool planes = e.layout == PG_PLANES;
+    CgCudaPlace at = cg_cuda_index(planes ? PG_ROWS : e.layout, e.panels, e.N, "panel", "n", "lane");
+    cg_cuda_put(c, planes ? "plane * (PANELS * ld * N * 16)" : "", cg_cuda_stride(e.layout), at.text,
+                e.layout == PG_POSITIONS ? "position" : "row", "panel * 16 + lane", "v");
     close_elements(&e);
 }
 

@@ -88,13 +88,14 @@ static bool multiplies_words(const Plan *p, const PgKernel *k) {
 
 /* The slot of what a kernel can write as words; PG_NO_SLOT: it cannot. */
 static int slot_of_words(const PgKernel *k) {
+    /* and one */
     static const int slots[PG_KIND_COUNT] = {
-        /* and one */
-        [PG_NORM] = PG_NORM_Y + 1,   [PG_LINEAR] = PG_LINEAR_Y + 1,       [PG_CONV] = PG_CONV_Y + 1,    [PG_SCAN] = PG_SCAN_Y + 1,
-        [PG_HEADS] = PG_HEADS_Y + 1, [PG_TRAPEZOID] = PG_TRAPEZOID_Y + 1, [PG_ATTEND] = PG_ATTEND_Y + 1};
-    bool logits = k->kind == PG_LINEAR && pg_does(k, PG_STEP_LOGITS);
+        [PG_NORM] = PG_NORM_Y + 1,     [PG_LINEAR] = PG_LINEAR_Y + 1,   [PG_CONV] = PG_CONV_Y + 1,
+        [PG_SCAN] = PG_SCAN_Y + 1,     [PG_HEADS] = PG_HEADS_Y + 1,     [PG_TRAPEZOID] = PG_TRAPEZOID_Y + 1,
+        [PG_ATTEND] = PG_ATTEND_Y + 1, [PG_COMBINE] = PG_COMBINE_Y + 1, [PG_ELEMENTWISE] = PG_OP_Y + 1};
+    bool logits = k->kind == PG_LINEAR && pg_does(k, PG_STEP_LOGITS), states = k->kind == PG_ELEMENTWISE && k->N > 1;
     if (k->norm_behind) return pg_norm_slots(k->kind).scaled;
-    return k->mode == PG_BLOCK && !logits ? slots[k->kind] - 1 : PG_NO_SLOT;
+    return k->mode == PG_BLOCK && !logits && !states ? slots[k->kind] - 1 : PG_NO_SLOT;
 }
 
 /* Y of a phase whose kernel can write words. */
