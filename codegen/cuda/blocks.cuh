@@ -40,7 +40,7 @@ INLINE float half_number(u32 half) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"((u32)__cvta_generic_to_shared(to)), "l"(from), "r"(bytes) \
                  : "memory")
 #else
-#define CP_ASYNC_4(to, from, bytes) (*(u32 *)(to) = (bytes) > 0 ? *(const u32 *)(from) : 0)
+#define CP_ASYNC_4(to, from, bytes) (*(u32 *)(to) = (bytes) > 0 ? *Global<const u32>{(const u32 *)(from)} : 0)
 #endif
 #endif
 

@@ -24,6 +24,7 @@ enum { SLOT_QUADS = CHUNK / 2 * 4 /* of 16-bit weights, in a chunk */ };
 #define CP_ASYNC_COMMIT()
 #define CP_ASYNC_WAIT(n)
 INLINE uint4 first_bytes(const void *from, u32 bytes) {
+    ASSUME_GLOBAL(from);
     const uint4 v = bytes > 0 ? *(const uint4 *)from : uint4{0, 0, 0, 0};
     return uint4{v.x, bytes > 4 ? v.y : 0, bytes > 8 ? v.z : 0, bytes > 12 ? v.w : 0};
 }

@@ -3,7 +3,7 @@
     MOSSC_NVDISASM=… python3 tests/cuda/test_sass.py build/release/tests/simt/test_nvrtc [SPEC]
 
 SPEC: the name of one in specs/, in bf16 and f16 for sm_80, sm_90 and sm_90a, with and without --fast, and in q8 and q4 for sm_80 and
-sm_90. Without it: mamba-130m in bf16 for sm_90 and sm_90a, and in q8 for sm_90.
+sm_90. Without it: mamba-130m in bf16 for sm_90 and sm_90a, and in q8 for sm_90; moss-tiny in bf16 for sm_75.
 """
 import argparse
 import itertools
@@ -15,6 +15,7 @@ import sass  # noqa: E402
 
 SPECS = pathlib.Path(__file__).resolve().parents[2] / "specs"
 BLOCKS = ("q8", "q4")
+WITHOUT_TENSOR_CORES = ("sm_75",)  # as mossc multiplies there
 LARGE = 32  # products in a turn of a kernel with large tiles
 # The most instructions and register moves for a product, of x as words in whole chunks.
 INSTRUCTIONS, MOVES = 4.0, 0.1
@@ -60,10 +61,12 @@ def worst(found, warpgroups):
     return text + (f"; {rounding} that round x" if rounding else "")
 
 
-def cases(wide):
-    """Targets, dtypes and whether --fast. Weights in blocks are multiplied as on sm_90 by sm_90a, and the same with --fast."""
-    halves = itertools.product(("sm_80", "sm_90", "sm_90a") if wide else ("sm_90", "sm_90a"), ("bf16", "f16") if wide else ("bf16",), (False, True))
-    return [*halves, *itertools.product(("sm_80", "sm_90") if wide else ("sm_90",), BLOCKS if wide else BLOCKS[:1], (False,))]
+def cases(spec):
+    """Specs, targets, dtypes and whether --fast. Weights in blocks are multiplied as on sm_90 by sm_90a, and the same with --fast."""
+    wide, specs = spec is not None, (spec or "mamba-130m",)
+    halves = itertools.product(specs, ("sm_80", "sm_90", "sm_90a") if wide else ("sm_90", "sm_90a"), ("bf16", "f16") if wide else ("bf16",), (False, True))
+    blocks = itertools.product(specs, ("sm_80", "sm_90") if wide else ("sm_90",), BLOCKS if wide else BLOCKS[:1], (False,))
+    return [*halves, *blocks, *([] if wide else [("moss-tiny", "sm_75", "bf16", False)])]
 
 
 def main():
@@ -72,15 +75,15 @@ def main():
     parser.add_argument("spec", nargs="?")
     options = parser.parse_args()
     nvdisasm, bad = sass.find_nvdisasm(), 0
-    for target, dtype, fast in cases(options.spec is not None):
-        spec, blocks, warpgroups = options.spec or "mamba-130m", dtype in BLOCKS, target.endswith("a")
+    for spec, target, dtype, fast in cases(options.spec):
+        products, warpgroups = dtype not in BLOCKS and target not in WITHOUT_TENSOR_CORES, target.endswith("a")
         arguments = [*["-f"][:fast], str(SPECS / f"{spec}.yaml"), f"weights.dtype={dtype}", f"cuda:{target}"]
         found = sass.disassembled(nvdisasm, options.test_nvrtc, *arguments) if nvdisasm else None
         if found is None:
             print("skipped: there is no NVRTC or no nvdisasm here")
             return sass.SKIPPED
-        wrong = [*generic(found), *([] if blocks else counted(found, warpgroups, spec in ROUNDING_SPECS))]
-        shown = f"{len(found)} functions" if blocks else worst(found, warpgroups)
+        wrong = [*generic(found), *(counted(found, warpgroups, spec in ROUNDING_SPECS) if products else [])]
+        shown = worst(found, warpgroups) if products else f"{len(found)} functions"
         print(spec, dtype, "fast" if fast else "", target, shown, *(f"\n  FAILED: {w}" for w in wrong), flush=True)
         bad += len(wrong)
     return bad > 0
