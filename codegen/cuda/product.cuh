@@ -191,7 +191,7 @@ template <class W, bool FAST> INLINE void round_quads(float4 a, float4 b, uint4 
     *second = both_words<W>(b);
 }
 
-/* What linear layers multiply by tensor cores in whole chunks alone is made of words where it is made ("words" in emit.h). A panel's 16 values of a row
+/* What linear layers alone multiply by tensor cores, four k at a time, is made of words where it is made ("words" in emit.h). A panel's 16 values of a row
  * are 64 bytes, four quads of words, `high` and `low` of four k. FAST: 64 bytes are the `high` of two panels' values, those of four k
  * of either side by side, and half of the place is empty. A row of x lies where it would lie in float. */
 
@@ -217,6 +217,13 @@ template <class W, bool FAST> INLINE void put_number(float *words, u64 ld, u64 r
 
 /* What x is when it comes. */
 enum Inputs { FLOATS, WORDS, HIGH_WORDS /* of FAST */ };
+
+/* Of the 16 bytes of words of a row, those of k: the words of four k from k on, with HIGH_WORDS also of four from k + 16 on. Past K, a
+ * multiple of 4, lies whatever was there. */
+template <Inputs X> INLINE u32 word_bytes(u32 k, u32 K) {
+    if (X == HIGH_WORDS && k + 16 >= K) return k < K ? 8 : 0;
+    return k < K ? 16 : 0;
+}
 
 /* ---------------------------------------------------------------------------------------------- a warp's products of a chunk */
 
@@ -410,7 +417,7 @@ template <class W, u32 ROWS, Inputs X> struct Fetch {
 #pragma unroll
             for (u32 half = 0; half < HALVES; half++) {
                 const u32 k = k0 + 16 * half + threadIdx.x % 4 * 4, left = k < K ? K - k : 0;
-                const u32 bytes = X != FLOATS || K % CHUNK == 0 || left >= 4 ? 16 : 4 * left;
+                const u32 bytes = K % CHUNK == 0 ? 16 : X != FLOATS ? word_bytes<X>(k, K) : left >= 4 ? 16 : 4 * left;
                 const u32 at = k0 / CHUNK * HALVES + half;
                 CP_ASYNC_16(&stage->x[half][threadIdx.x + i * THREADS], piece(x[i], bytes > 0 ? at : 0, panel), bytes);
             }
@@ -710,13 +717,18 @@ template <class W, bool FAST, bool UNPAIRED> struct FewTile {
     }
 
     /* The same of words, by asynchronous copies. */
-    METHOD void copy(uint4 *xs, const Rows &rows, u32 first, u32 count) const {
+    METHOD void copy(uint4 *xs, const Rows &rows, u32 K, u32 first, u32 count) const {
         const u32 t = threadIdx.x % 4, r0 = threadIdx.x / 4; /* a row's four quads side by side */
+        const u32 whole = K / CHUNK < first + count ? K / CHUNK - first : count;
         for (u32 r = r0; r < rows.count; r += THREADS / 4) {
             const float *from = rows.at(r) + 4 * t + (u64)first * HALVES * rows.ld * 16;
             uint4 *to = xs + r * 4 + t;
 #pragma unroll 4
-            for (u32 i = 0; i < count * HALVES; i++) CP_ASYNC_16(to + i * (rows.count * 4), from + i * (rows.ld * 16), 16);
+            for (u32 i = 0; i < whole * HALVES; i++) CP_ASYNC_16(to + i * (rows.count * 4), from + i * (rows.ld * 16), 16);
+            for (u32 i = whole * HALVES; i < count * HALVES; i++) { /* of the last chunk */
+                const u32 bytes = word_bytes<FAST ? HIGH_WORDS : WORDS>((first + whole) * CHUNK + i % HALVES * 16 + 4 * t, K);
+                CP_ASYNC_16(to + i * (rows.count * 4), bytes > 0 ? from + i * (rows.ld * 16) : from, bytes);
+            }
         }
     }
 
@@ -763,13 +775,13 @@ template <class W, bool FAST, bool UNPAIRED, Inputs X> CALLED void sum_few(Slots
             few.multiply((const uint4 *)shared, rows.count, first, first + count);
         }
     } else { /* in two halves: one is filled while the other is multiplied */
-        few.copy((uint4 *)shared, rows, begin, least(few.chunks - begin, fitting));
+        few.copy((uint4 *)shared, rows, K, begin, least(few.chunks - begin, fitting));
         CP_ASYNC_COMMIT();
         u32 now = 0;
         for (u32 first = begin; first < few.chunks; first += fitting, now ^= 1) {
             const u32 end = least(few.chunks, first + fitting);
             uint4 *next = (uint4 *)shared + (now ^ 1) * (fitting * of_chunk);
-            if (end < few.chunks) few.copy(next, rows, end, least(few.chunks - end, fitting));
+            if (end < few.chunks) few.copy(next, rows, K, end, least(few.chunks - end, fitting));
             CP_ASYNC_COMMIT();
             CP_ASYNC_WAIT(1);
             __syncthreads();

@@ -92,7 +92,7 @@ static void print_runs(CgCuda *c) {
     snprintf(element, sizeof element, "element(%s, row, at)", stride);
     cg_cuda_put(c, "plane", stride, element, "row", "at", "v");
     cg_cu(c, "}\n}\n");
-    if (k->O % PG_LANES == 0) return; /* words have whole chunks */
+    if (k->O % PG_LANES == 0 || c->y_words == CG_WORDS_ALONE) return; /* of words nobody reads those past O */
     cg_cu(c, "if (O + threadIdx.x %% 32 < PADDED) y[plane + element(%s, row, O + threadIdx.x %% 32)] = 0;\n", stride);
 }
 

@@ -1,4 +1,4 @@
-/* A phase's x is made of words if the linear layer multiplies it by tensor cores in whole chunks, and if one phase has made all of it, by
+/* A phase's x is made of words if the linear layer multiplies it by tensor cores, four k at a time, and if one phase has made all of it, by
  * a kernel that can write words. What holds for one phase of a kernel must hold for all of them. */
 #include "codegen/cuda/words.h"
 
@@ -8,7 +8,12 @@
 typedef struct Range {
     uint64_t start, end;
 } Range;
-enum { LDS = 2, PANEL = PG_LANES * sizeof(float) /* bytes of a row */, ALL_PANELS = 1 << 24 };
+enum {
+    LDS = 2,
+    OF_WORDS = 4 /* k whose words lie together */,
+    PANEL = PG_LANES * sizeof(float) /* bytes of a row */,
+    ALL_PANELS = 1 << 24
+};
 
 /* An operand of a phase that lies in the arena. */
 typedef struct Value {
@@ -83,7 +88,7 @@ static bool may_be_part(const Plan *p, const PgKernel *maker, const Value *y, co
 
 static bool multiplies_words(const Plan *p, const PgKernel *k) {
     return k->kind == PG_LINEAR && k->mode == PG_BLOCK && p->target->tensor_cores && !p->target->warpgroups && !k->rounds &&
-           ir_dtype(k->dtype)->mma == IR_MMA_16 && k->K % CG_CUDA_CHUNK == 0;
+           ir_dtype(k->dtype)->mma == IR_MMA_16 && k->K % OF_WORDS == 0;
 }
 
 /* The slot of what a kernel can write as words; PG_NO_SLOT: it cannot. */

@@ -18,6 +18,7 @@ INSTRUCTION = re.compile(r"/\*([0-9a-f]+)\*/\s+(?:@!?U?P\w+ )?([A-Z][\w.]*)([^;]
 PRODUCTS = ("HMMA", "IMMA", "HGMMA")
 MOVES = ("MOV", "IMAD.MOV")
 ROUNDING = "F2FP"  # of pairs of floats to 16 bits
+STORE = "STG"  # to global memory: the loop is that of tiles
 GENERIC = ("LD", "ST", "ATOM")  # LDG, STS and so on say where
 
 
@@ -62,13 +63,15 @@ class Function:
 
     def count(self):
         loop = self.main_loop()
+        last = max((at for at, i in enumerate(loop) if i.product), default=0)
         return {
             "instructions": len(self.code),
             "products": sum(i.product for i in loop),
             "loop": len(loop),
             "warpgroups": sum(i.kind == "HGMMA" for i in loop),
             "moves": sum(i.move for i in loop),
-            "rounds": any(i.kind == ROUNDING for i in loop),
+            "rounds": any(i.kind == ROUNDING for i in loop[:last]),
+            "stores": any(i.kind == STORE for i in loop),
             "generic": sum(i.generic for i in self.code),
             "local": sum(i.kind in ("LDL", "STL") for i in self.code),
         }

@@ -17,10 +17,9 @@ SPECS = pathlib.Path(__file__).resolve().parents[2] / "specs"
 BLOCKS = ("q8", "q4")
 WITHOUT_TENSOR_CORES = ("sm_75",)  # as mossc multiplies there
 LARGE = 32  # products in a turn of a kernel with large tiles
-# The most instructions and register moves for a product, of x as words in whole chunks.
+# The most instructions and register moves for a product. x comes as words.
 INSTRUCTIONS, MOVES = 4.0, 0.1
-# Where x of some kernels comes as floats: adapters, whose K is 8, and down_proj beside them.
-ROUNDING_SPECS = ("recursive-mossnet",)
+OF_TILE = 480  # the most instructions of a tile whose K is one turn, as that of adapters: no loop within it multiplies
 LARGE_OF_WARPGROUPS = 8  # each of them 64 x ROWS x 16, not 16 x 8 x 16
 INSTRUCTIONS_OF_WARPGROUPS, MOVES_OF_WARPGROUPS = 24.0, 1.0  # a product takes the tensor cores 32 cycles of 64 rows
 
@@ -39,26 +38,30 @@ def generic(found):
             yield f"{f.name}: {f.count()['generic']} loads, stores or atomics whose space is not known"
 
 
-def counted(found, warpgroups, may_round=False):
+def counted(found, warpgroups):
     """What is beyond the limits of kernels with large tiles."""
     instructions, moves = (INSTRUCTIONS_OF_WARPGROUPS, MOVES_OF_WARPGROUPS) if warpgroups else (INSTRUCTIONS, MOVES)
     tiles = large_tiles(found, warpgroups)
     if not tiles:
         yield "no kernel has a loop with many products"
     for name, c in tiles:
-        if may_round and c["rounds"]:
-            continue
-        if c["loop"] > instructions * c["products"] or c["moves"] > moves * c["products"]:
+        if c["rounds"] and not warpgroups:
+            yield f"{name}: rounds x where it multiplies"
+        if c["stores"] and not warpgroups:
+            if c["loop"] > OF_TILE:
+                yield f"{name}: {c['loop']} instructions of a tile"
+        elif c["loop"] > instructions * c["products"] or c["moves"] > moves * c["products"]:
             yield f"{name}: {c['loop']} instructions and {c['moves']} moves for {c['products']} products"
 
 
 def worst(found, warpgroups):
     """Of all large tiles: the most instructions and moves for a product."""
-    counts = [c for _, c in large_tiles(found, warpgroups)]
-    rounding = sum(c["rounds"] for c in counts)
-    most = [max((c[key] / c["products"] for c in counts if not c["rounds"]), default=0) for key in ("loop", "moves")]
-    text = f"{len(counts) - rounding} kernels, at most {most[0]:.2f} instructions and {most[1]:.2f} moves for a product"
-    return text + (f"; {rounding} that round x" if rounding else "")
+    tiles = [c for _, c in large_tiles(found, warpgroups)]
+    turns = [c for c in tiles if warpgroups or not c["stores"]]
+    most = [max((c[key] / c["products"] for c in turns), default=0) for key in ("loop", "moves")]
+    text = f"{len(turns)} kernels, at most {most[0]:.2f} instructions and {most[1]:.2f} moves for a product"
+    whole = [c["loop"] for c in tiles if c not in turns]
+    return text + (f"; {len(whole)} of one turn, at most {max(whole)} instructions a tile" if whole else "")
 
 
 def cases(spec):
@@ -82,7 +85,7 @@ def main():
         if found is None:
             print("skipped: there is no NVRTC or no nvdisasm here")
             return sass.SKIPPED
-        wrong = [*generic(found), *(counted(found, warpgroups, spec in ROUNDING_SPECS) if products else [])]
+        wrong = [*generic(found), *(counted(found, warpgroups) if products else [])]
         shown = worst(found, warpgroups) if products else f"{len(found)} functions"
         print(spec, dtype, "fast" if fast else "", target, shown, *(f"\n  FAILED: {w}" for w in wrong), flush=True)
         bad += len(wrong)
