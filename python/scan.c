@@ -1,58 +1,13 @@
-/* LANES channels are walked together over a whole sequence, so that the states of all experts stay in the first-level cache. Going back,
- * the sequence is walked forward once more, keeping the states at the start of each segment; then each segment, from the last on, is
- * walked forward from there, keeping what its steps start from, and back. */
+/* LANES channels are walked together over a whole sequence, so that the states of all experts stay in the first-level cache. Going forward
+ * for training, the states at the start of each segment are kept; going back, each segment, from the last on, is walked forward from there,
+ * keeping what its steps start from, and back. Tables hold A·log₂e, so that a decay is a power of two. */
 #include "scan.h"
+#include "vec.h"
 
 #include <stdbool.h>
 #include <stdlib.h>
-#include <string.h>
 
-enum { WIDTH = 8, V = 2, LANES = WIDTH * V, SEGMENT = 32 };
-
-typedef float vec __attribute__((vector_size(WIDTH * 4)));
-typedef int32_t ivec __attribute__((vector_size(WIDTH * 4)));
-
-#define INLINE static inline __attribute__((always_inline))
-
-/* The same code for what processors have; the loader picks one. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define CLONES
-#endif
-
-/* ---- vectors */
-
-INLINE vec all(float x) { return x - (vec){0}; }
-
-INLINE vec at(const float *p, int v) {
-    vec out;
-    memcpy(&out, p + v * WIDTH, sizeof out);
-    return out;
-}
-
-INLINE void put(float *p, int v, vec x) { memcpy(p + v * WIDTH, &x, sizeof x); }
-
-/* e^x for x ≤ 0: 2^n e^r with |r| ≤ ln 2 / 2; relative error about 2e-7. Adding 3·2^22 rounds. */
-INLINE vec exp_of(vec x) {
-    const vec least = all(-87.0f), rounding = all(12582912.0f);
-    ivec above = x > least;
-    x = (vec)((above & (ivec)x) | (~above & (ivec)least));
-    vec n = (x * 1.44269504f + rounding) - rounding;
-    vec r = x - n * 0.693145752f;
-    r = r - n * 1.42860677e-6f;
-    vec p = all(1.0f / 720);
-    p = p * r + 1.0f / 120;
-    p = p * r + 1.0f / 24;
-    p = p * r + 1.0f / 6;
-    p = p * r + 0.5f;
-    p = p * r + 1.0f;
-    p = p * r + 1.0f;
-    ivec bits = (__builtin_convertvector(n, ivec) + 127) << 23;
-    vec power;
-    memcpy(&power, &bits, sizeof power);
-    return p * power;
-}
+enum { V = 2, LANES = WIDTH * V, SEGMENT = 32 };
 
 #ifdef __clang__
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -80,24 +35,14 @@ typedef struct Lane {
     int64_t sequence, channel, width; /* width ≤ LANES channels; the lanes behind them are zero */
     int64_t padded; /* N, in whole vectors */
     float *state; /* [E][padded][LANES] */
-    float *a; /* [tables][padded][LANES] */
+    float *a; /* [tables][padded][LANES], times log₂e */
 } Lane;
 
 INLINE int64_t block_of(const Lane *l) { return l->padded * LANES; }
 
 /* Channels of a row. */
-INLINE void load(const Lane *l, const float *row, vec out[V]) {
-    float rest[LANES] = {0};
-    const float *from = row + l->channel;
-    if (l->width < LANES) from = memcpy(rest, from, (size_t)l->width * 4);
-    for (int v = 0; v < V; v++) out[v] = at(from, v);
-}
-
-INLINE void store(const Lane *l, float *row, const vec x[V]) {
-    float all_lanes[LANES];
-    for (int v = 0; v < V; v++) put(all_lanes, v, x[v]);
-    memcpy(row + l->channel, all_lanes, (l->width < LANES ? (size_t)l->width : LANES) * 4);
-}
+INLINE void load(const Lane *l, const float *row, vec out[V]) { load_some(out, V, row + l->channel, l->width); }
+INLINE void store(const Lane *l, float *row, const vec x[V]) { store_some(row + l->channel, x, V, l->width); }
 
 /* [n][I][N] -> [n][padded][LANES]. */
 static void cut(const Lane *l, float *to, const float *from, int64_t n) {
@@ -134,7 +79,7 @@ INLINE void step(const Lane *l, int64_t pair, const vec dt[V], const vec dtx[V],
     for (int v = 0; v < V; v++) sum[v] = all(0);
     for (int64_t n = 0; n < N; n++)
         for (int v = 0; v < V; v++) {
-            vec old = at(s + n * LANES, v), decay = exp_of(dt[v] * at(a + n * LANES, v));
+            vec old = at(s + n * LANES, v), decay = exp2_of(dt[v] * at(a + n * LANES, v));
             if (before) put(before + n * LANES, v, old), put(decays + n * LANES, v, decay);
             vec now = decay * old + dtx[v] * b[n];
             put(s + n * LANES, v, now);
@@ -161,38 +106,58 @@ INLINE void walk(const Lane *l, int64_t begin, int64_t end, float *y, float *bef
     }
 }
 
-CLONES static void walk_all(const Lane *l, float *y) { walk(l, 0, l->s->length, y, NULL, NULL); }
+static int64_t padded_of(const MosscScan *s) { return (s->states + WIDTH - 1) / WIDTH * WIDTH; }
+static int64_t segments_of(const MosscScan *s) { return (s->length + SEGMENT - 1) / SEGMENT; }
+static int64_t lanes_of(const MosscScan *s) { return (s->inner + LANES - 1) / LANES; }
+
+/* The floats that a lane keeps of a sequence, and where they lie among all. */
+static int64_t kept_of(const MosscScan *s) { return segments_of(s) * s->experts * padded_of(s) * LANES; }
+static int64_t kept_at(const MosscScan *s, int64_t sequence, int64_t channel) {
+    return (sequence * lanes_of(s) + channel / LANES) * kept_of(s);
+}
+
+int64_t mossc_scan_kept(const MosscScan *s) { return s->batch * lanes_of(s) * kept_of(s); }
+
+/* starts: [segments][E][padded][LANES], or NULL. */
+CLONES static void walk_all(const Lane *l, float *y, float *starts) {
+    int64_t length = l->s->length, size = l->s->experts * block_of(l);
+    for (int64_t first = 0, i = 0; first < length; first += SEGMENT, i++) {
+        if (starts) memcpy(starts + i * size, l->state, (size_t)size * 4);
+        walk(l, first, first + SEGMENT < length ? first + SEGMENT : length, y, NULL, NULL);
+    }
+}
 
 /* Memory for n floats, at a cache line. */
 static float *floats(int64_t n) { return aligned_alloc(64, ((size_t)n * 4 + 63) / 64 * 64); }
 
 static Lane lane_of(const MosscScan *s, const MosscScanPart *part, int64_t sequence, int64_t channel, float *memory) {
-    int64_t left = part->end_channel - channel, padded = (s->states + WIDTH - 1) / WIDTH * WIDTH;
+    int64_t left = part->end_channel - channel;
     return (Lane){.s = s,
                   .sequence = sequence,
                   .channel = channel,
                   .width = left < LANES ? left : LANES,
-                  .padded = padded,
+                  .padded = padded_of(s),
                   .state = memory,
-                  .a = memory + s->experts * padded * LANES};
+                  .a = memory + s->experts * padded_of(s) * LANES};
 }
 
-static void begin(const Lane *l) {
-    const MosscScan *s = l->s;
-    cut(l, l->a, s->a, s->tables);
-    cut(l, l->state, s->start + l->sequence * s->experts * s->inner * s->states, s->experts);
+static void cut_tables(const Lane *l) {
+    int64_t size = l->s->tables * block_of(l);
+    cut(l, l->a, l->s->a, l->s->tables);
+    for (int64_t i = 0; i < size; i++) l->a[i] *= LOG2_E;
 }
 
-static int64_t lane_floats(const MosscScan *s) { return (s->experts + s->tables) * (s->states + WIDTH) * LANES; }
+static int64_t lane_floats(const MosscScan *s) { return (s->experts + s->tables) * padded_of(s) * LANES; }
 
-int mossc_scan_forward(const MosscScan *s, const MosscScanPart *part, float *y, float *last) {
+int mossc_scan_forward(const MosscScan *s, const MosscScanPart *part, float *y, float *last, float *kept) {
     float *memory = floats(lane_floats(s));
     if (!memory) return 0;
     for (int64_t b = part->first_sequence; b < part->end_sequence; b++)
         for (int64_t channel = part->first_channel; channel < part->end_channel; channel += LANES) {
             Lane l = lane_of(s, part, b, channel, memory);
-            begin(&l);
-            walk_all(&l, y);
+            cut_tables(&l);
+            cut(&l, l.state, s->start + b * s->experts * s->inner * s->states, s->experts);
+            walk_all(&l, y, kept ? kept + kept_at(s, b, channel) : NULL);
             paste(&l, last + b * s->experts * s->inner * s->states, l.state, s->experts, false);
         }
     free(memory);
@@ -202,14 +167,13 @@ int mossc_scan_forward(const MosscScan *s, const MosscScanPart *part, float *y, 
 /* ---- back */
 
 typedef struct Back {
-    const float *gy;
+    const float *gy, *kept;
     const MosscScanGradients *out;
     float *g_state, *g_a; /* [E], [tables] of [padded][LANES] */
     float *before, *decays; /* [SEGMENT][K][padded][LANES] */
-    float *starts; /* [segments][E][padded][LANES] */
 } Back;
 
-/* A pair going back. gy: the gate times y's gradient. Returns the gradients of dt and of dt·x, and s·C. */
+/* A pair going back. gy: the gate times y's gradient. Returns the gradients of dt by the decays and of dt·x, and s·C. */
 INLINE void step_back(const Lane *l, const Back *w, int64_t pair, const float *before, const float *decays, const vec dt[V],
                       const vec dtx[V], const vec gy[V], vec g_dt[V], vec g_dtx[V], vec sum[V]) {
     int64_t e = expert(l, pair), N = l->s->states;
@@ -261,7 +225,7 @@ INLINE void token_back(const Lane *l, const Back *w, int64_t t, int64_t begin) {
         step_back(l, w, pair, w->before + kept, w->decays + kept, dt, dtx, scaled, g_dt, g_dtx, sum);
         vec to_gate = all(0);
         for (int v = 0; v < V; v++) {
-            g_dt[v] += g_dtx[v] * x[v];
+            g_dt[v] = g_dt[v] * LN_2 + g_dtx[v] * x[v];
             gx[v] += g_dtx[v] * dt[v];
             to_gate += gy[v] * sum[v];
         }
@@ -272,14 +236,11 @@ INLINE void token_back(const Lane *l, const Back *w, int64_t t, int64_t begin) {
 }
 
 CLONES static void walk_back(const Lane *l, const Back *w) {
-    int64_t length = l->s->length, size = l->s->experts * block_of(l), segments = (length + SEGMENT - 1) / SEGMENT;
-    for (int64_t i = 0; i < segments; i++) {
-        memcpy(w->starts + i * size, l->state, (size_t)size * 4);
-        if (i + 1 < segments) walk(l, i * SEGMENT, (i + 1) * SEGMENT, NULL, NULL, NULL);
-    }
-    for (int64_t i = segments - 1; i >= 0; i--) {
+    int64_t length = l->s->length, size = l->s->experts * block_of(l);
+    const float *starts = w->kept + kept_at(l->s, l->sequence, l->channel);
+    for (int64_t i = segments_of(l->s) - 1; i >= 0; i--) {
         int64_t first = i * SEGMENT, end = first + SEGMENT < length ? first + SEGMENT : length;
-        memcpy(l->state, w->starts + i * size, (size_t)size * 4);
+        memcpy(l->state, starts + i * size, (size_t)size * 4);
         walk(l, first, end, NULL, w->before, w->decays);
         for (int64_t t = end - 1; t >= first; t--) token_back(l, w, t, first);
     }
@@ -288,7 +249,7 @@ CLONES static void walk_back(const Lane *l, const Back *w) {
 static void lane_back(const Lane *l, const Back *w, const float *g_last) {
     const MosscScan *s = l->s;
     int64_t sequence = l->sequence * s->experts * s->inner * s->states;
-    begin(l);
+    cut_tables(l);
     cut(l, w->g_state, g_last + sequence, s->experts);
     memset(w->g_a, 0, (size_t)(s->tables * block_of(l)) * 4);
     walk_back(l, w);
@@ -296,20 +257,13 @@ static void lane_back(const Lane *l, const Back *w, const float *g_last) {
     paste(l, w->out->a, w->g_a, s->tables, true);
 }
 
-int mossc_scan_back(const MosscScan *s, const MosscScanPart *part, const float *gy, const float *g_last,
+int mossc_scan_back(const MosscScan *s, const MosscScanPart *part, const float *kept, const float *gy, const float *g_last,
                     const MosscScanGradients *out) {
-    int64_t block = (s->states + WIDTH - 1) / WIDTH * WIDTH * LANES, segments = (s->length + SEGMENT - 1) / SEGMENT;
-    int64_t kept = SEGMENT * s->chosen * block;
-    float *memory = floats(lane_floats(s) + (s->experts + s->tables) * block + 2 * kept + segments * s->experts * block);
+    int64_t block = padded_of(s) * LANES, segment = SEGMENT * s->chosen * block;
+    float *memory = floats(lane_floats(s) + (s->experts + s->tables) * block + 2 * segment);
     if (!memory) return 0;
     float *g_state = memory + lane_floats(s), *g_a = g_state + s->experts * block, *before = g_a + s->tables * block;
-    Back w = {.gy = gy,
-              .out = out,
-              .g_state = g_state,
-              .g_a = g_a,
-              .before = before,
-              .decays = before + kept,
-              .starts = before + 2 * kept};
+    Back w = {.gy = gy, .kept = kept, .out = out, .g_state = g_state, .g_a = g_a, .before = before, .decays = before + segment};
     for (int64_t b = part->first_sequence; b < part->end_sequence; b++)
         for (int64_t channel = part->first_channel; channel < part->end_channel; channel += LANES) {
             Lane l = lane_of(s, part, b, channel, memory);

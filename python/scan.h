@@ -24,7 +24,7 @@ typedef struct MosscScan {
 
 /* What one call computes: some sequences, some channels. */
 typedef struct MosscScanPart {
-    int64_t first_sequence, end_sequence, first_channel, end_channel; /* channels: first is a multiple of 16, end too or I */
+    int64_t first_sequence, end_sequence, first_channel, end_channel; /* channels: first is a multiple of 32, end too or I */
 } MosscScanPart;
 
 /* Where gradients go: x, dt and start are written, the others added to. Those that several parts would add to need memory for each. */
@@ -34,10 +34,13 @@ typedef struct MosscScanGradients {
     float *a; /* all parts add */
 } MosscScanGradients;
 
-/* y [B][T][I] and last [B][E][I][N]. 0: no memory. */
-int mossc_scan_forward(const MosscScan *scan, const MosscScanPart *part, float *y, float *last);
-/* gy [B][T][I], g_last [B][E][I][N]: of the results. 0: no memory. */
-int mossc_scan_back(const MosscScan *scan, const MosscScanPart *part, const float *gy, const float *g_last,
+/* The floats that going forward keeps for going back, of the whole scan. */
+int64_t mossc_scan_kept(const MosscScan *scan);
+/* y [B][T][I], last [B][E][I][N]; kept: mossc_scan_kept floats of the caller, of which each part writes its own; NULL: nothing is kept.
+ * 0: no memory. */
+int mossc_scan_forward(const MosscScan *scan, const MosscScanPart *part, float *y, float *last, float *kept);
+/* kept: of going forward; gy [B][T][I], g_last [B][E][I][N]: gradients of the results. 0: no memory. */
+int mossc_scan_back(const MosscScan *scan, const MosscScanPart *part, const float *kept, const float *gy, const float *g_last,
                     const MosscScanGradients *out);
 
 #endif

@@ -84,6 +84,7 @@ def _run(options) -> None:
     from mossc.explore.collect import merge, states  # Optuna takes a second
     from mossc.explore.create import create
     from mossc.explore.judge import locked
+    from mossc.explore.propose import make_sampler
     from mossc.explore.queue import Queue
     from mossc.explore.store import Store
     from mossc.explore.work import work
@@ -92,6 +93,10 @@ def _run(options) -> None:
         raise ExploreError("merge: --storage and --study go together")
     if options.command == "merge" and not options.storage and not options.parts:
         raise ExploreError("merge: give --storage and --study, or directories of workers")
+    if getattr(options, "space", None) and not pathlib.Path(options.space).is_file():
+        raise ExploreError(f"{options.space}: there is no such file")
+    if getattr(options, "sampler", None):
+        make_sampler(options.sampler, 0)  # an error before anything is made
     directory = getattr(options, "output", None) or pathlib.Path(options.study or ".")
     queue = None
     if options.command == "create" or (options.command == "work" and options.space):

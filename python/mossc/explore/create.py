@@ -8,7 +8,6 @@ import optuna
 from mossc.explore import bundle
 from mossc.explore.errors import ExploreError
 from mossc.explore.program import Program
-from mossc.explore.propose import make_sampler
 from mossc.explore.queue import Queue
 from mossc.explore.space import Space
 from mossc.explore.store import Store
@@ -43,14 +42,13 @@ def _first_points(program: Program, directory: pathlib.Path, space: Space, wante
 
 def create(storage: str, name: str, space_path: str, directory: pathlib.Path, options) -> Queue:
     """Makes the study, or goes on with one that was not made to its end; with a larger --trials it grows."""
-    make_sampler(options.sampler, 0)
     program = Program()
     more = [argument for device in options.device for argument in ("--device", device)]
     more += ["--points", options.points] if options.points else []
     program.run("explore", space_path, "-o", directory, "--json", *more)
     space = Space(json.loads((directory / "summary.json").read_text()))
     wanted, queued = _first_points(program, directory, space, options.trials, options.front)
-    store = Store(storage, name, options.heartbeat)
+    store = Store(storage, name, options.heartbeat, make=True)
     files = bundle.pack(directory)
     with store.lock():
         study = _study(store, name, space)

@@ -8,7 +8,7 @@ import zlib
 import optuna
 import sqlalchemy
 
-from mossc.explore.errors import ExploreError
+from mossc.explore.errors import ExploreError, NoStudy
 
 EXPECTED = "expected sqlite:///FILE.db or postgresql://USER@HOST/DATABASE"
 WAIT_SECONDS = 60  # of SQLite, for another process that writes
@@ -91,15 +91,18 @@ class DatabaseLock:
 
 
 class Store:
-    """storage: an RDBStorage; lock(): what a study changes that more than one process may change, changes within it."""
+    """storage: an RDBStorage; lock(): what a study changes that more than one process may change, changes within it. make: a database of
+    SQLite that is not there is made. ExploreError."""
 
-    def __init__(self, text: str, study: str, heartbeat: int):
+    def __init__(self, text: str, study: str, heartbeat: int, make: bool = False):
         url = _url(text)
         sqlite = url.get_backend_name() == "sqlite"
         if sqlite:
             path = pathlib.Path(url.database).absolute()
             if not path.parent.is_dir():
                 raise ExploreError(f"--storage: there is no directory {path.parent}")
+            if not make and not path.exists():
+                raise NoStudy(f"--storage: there is no {path}: `python -m mossc.explore create` makes it")
             if _file_system(path.parent.resolve()).split(".")[0] in SHARED:
                 raise ExploreError(f"--storage: {path} is on a network's file system, where SQLite loses data: use PostgreSQL")
         self.lock = FileLock(f"{url.database}.lock") if sqlite else DatabaseLock(url, study)

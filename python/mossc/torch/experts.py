@@ -61,12 +61,12 @@ class Pairs:
         return Pairs(index, self.dense, self.count)
 
     def sort(self, x: Tensor) -> Tensor:
-        """Of tokens [M, ..] -> [M·K, ..] sorted."""
-        return _Sort.apply(x, self)
+        """Of tokens [M, ..] -> [M·K, ..] sorted, as an input of maps."""
+        return _Sort.apply(as_input(x), self)
 
     def sort_pairs(self, x: Tensor) -> Tensor:
-        """[M, K, ..] -> [M·K, ..] sorted."""
-        return _Permute.apply(x.flatten(0, 1), self.order, self.inverse)
+        """[M, K, ..] -> [M·K, ..] sorted, as an input of maps."""
+        return _Permute.apply(as_input(x).flatten(0, 1), self.order, self.inverse)
 
     def unsort(self, x: Tensor) -> Tensor:
         """[M·K, ..] sorted -> [M, K, ..]."""
@@ -140,13 +140,15 @@ def _runs(ends: list[int]):
         begin = end
 
 
+def as_input(x: Tensor) -> Tensor:
+    """x in the type that maps multiply in under autocast."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 def grouped_linear(x: Tensor, w: Tensor, ends: list[int], bias: Tensor | None = None) -> Tensor:
     """x [P, in] sorted by expert, w [E, out, in], bias [E, out] -> [P, out]."""
-    kind = x.device.type
-    if torch.is_autocast_enabled(kind):
-        dtype = torch.get_autocast_dtype(kind)
-        x, w, bias = x.to(dtype), w.to(dtype), None if bias is None else bias.to(dtype)
-    return _Grouped.apply(x.contiguous(), w, bias, ends)
+    return _Grouped.apply(as_input(x).contiguous(), as_input(w), None if bias is None else as_input(bias), ends)
 
 
 class Rows:

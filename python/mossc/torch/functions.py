@@ -14,9 +14,14 @@ ACTIVATIONS = {
 GATED = {"swiglu": "silu", "geglu": "gelu", "geglu_tanh": "gelu_tanh"}
 
 
+def wide(v: Tensor) -> Tensor:
+    """bf16 and f16, which autocast makes, as float32: for what adds up over a sequence."""
+    return v.float() if v.dtype in (torch.bfloat16, torch.float16) else v
+
+
 def softplus(v: Tensor) -> Tensor:
-    """log(1 + e^v); the threshold lies where double does not see the difference."""
-    return F.softplus(v, threshold=40.0)
+    """log(1 + e^v), float32 at least; the threshold lies where double does not see the difference."""
+    return F.softplus(wide(v), threshold=40.0)
 
 
 def heavy_tail(v: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""The selective scan of float32 on a CPU, in C (python/scan.c), as an operation with a gradient. Threads share out sequences or channels."""
+"""What a block of kind ssm spends its time on besides its maps, of float32 on a CPU, in C (python/scan.c, conv.c), as operations with
+gradients: the selective scan, and the causal convolution with silu. Threads share out sequences or channels."""
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from torch.autograd.function import once_differentiable
 
 from mossc._c import ffi, lib
 
-LANES = 16  # channels of a part come in so many
+LANES = 32  # channels of a part come in so many
 
 
 def usable(*tensors: Tensor) -> bool:
@@ -22,6 +23,11 @@ def expert_scan(
     """x [b, T, I]; dt [b, T, K, I]; B, C [b, T, K, N]; A [E or 1, I, N]; state [b, E, I, N]; index, gates [b, T, K] (None: one state
     for all tokens). Returns y [b, T, I], the sums over K of gate times output, and the last state."""
     return _Scan.apply(*(t.contiguous() for t in (x, dt, B, C, A, state)), index, gates)
+
+
+def conv_silu(x: Tensor, past: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """silu of the depthwise causal convolution. x [B, T, I]; past [B, W − 1, I]; weight [I, W]; bias [I] or None -> [B, T, I]."""
+    return _Conv.apply(x.contiguous(), past.contiguous(), weight, bias)
 
 
 def _floats(tensor: Tensor | None):
@@ -60,7 +66,7 @@ def _run(call, parts: list) -> None:
         with ThreadPoolExecutor(len(parts)) as pool:
             done = list(pool.map(call, range(len(parts)), parts))
     if not all(done):
-        raise MemoryError("no memory for a scan")
+        raise MemoryError("no memory for a kernel of training")
 
 
 class _Scan(torch.autograd.Function):
@@ -70,14 +76,15 @@ class _Scan(torch.autograd.Function):
         gates = None if gates is None else gates.contiguous()
         scan = _describe(x, dt, B, C, A, state, index, gates)
         y, last = torch.empty_like(x), torch.empty_like(state)
-        _run(lambda _, part: lib.mossc_scan_forward(scan, part, _floats(y), _floats(last)), _parts(x.shape[0], x.shape[2]))
-        ctx.save_for_backward(x, dt, B, C, A, state, index, gates)
+        kept = x.new_empty(lib.mossc_scan_kept(scan)) if any(ctx.needs_input_grad) else None
+        _run(lambda _, part: lib.mossc_scan_forward(scan, part, _floats(y), _floats(last), _floats(kept)), _parts(x.shape[0], x.shape[2]))
+        ctx.save_for_backward(x, dt, B, C, A, state, index, gates, kept)
         return y, last
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gy, g_last):
-        x, dt, B, C, A, state, index, gates = ctx.saved_tensors
+        x, dt, B, C, A, state, index, gates, kept = ctx.saved_tensors
         scan = _describe(x, dt, B, C, A, state, index, gates)
         parts = _parts(x.shape[0], x.shape[2])
         copies = len(parts) if x.shape[0] < torch.get_num_threads() else 1  # parts of one sequence add to the same
@@ -89,8 +96,51 @@ class _Scan(torch.autograd.Function):
         def part_back(i, part):
             of = lambda t: _floats(None if t is None else t[i if copies > 1 else 0])
             out = ffi.new("MosscScanGradients *", (_floats(gx), _floats(gdt), _floats(gstate), of(gB), of(gC), of(ggates), _floats(gA[i])))
-            return lib.mossc_scan_back(scan, part, _floats(gy), _floats(g_last), out)
+            return lib.mossc_scan_back(scan, part, _floats(kept), _floats(gy), _floats(g_last), out)
 
         _run(part_back, parts)
         total = lambda t: None if t is None else t[0] if len(t) == 1 else t.sum(0)
         return gx, gdt, total(gB), total(gC), total(gA), gstate, None, total(ggates)
+
+
+class _Conv(torch.autograd.Function):
+    @staticmethod
+    def _describe(x, past, by_tap, bias):
+        conv = ffi.new("MosscConv *")
+        conv.batch, conv.length, conv.inner = x.shape
+        conv.width = by_tap.shape[0]
+        conv.x, conv.past, conv.weight, conv.bias = (_floats(t) for t in (x, past, by_tap, bias))
+        return conv
+
+    @staticmethod
+    def forward(ctx, x, past, weight, bias):
+        by_tap = weight.t().contiguous()
+        bias = None if bias is None else bias.contiguous()
+        conv = _Conv._describe(x, past, by_tap, bias)
+        y = torch.empty_like(x)
+
+        def part_forward(_, part):
+            lib.mossc_conv_forward(conv, part, _floats(y))
+            return True
+
+        _run(part_forward, _parts(x.shape[0], x.shape[2]))
+        ctx.save_for_backward(x, past, by_tap, bias)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gy):
+        x, past, by_tap, bias = ctx.saved_tensors
+        conv = _Conv._describe(x, past, by_tap, bias)
+        parts = _parts(x.shape[0], x.shape[2])
+        gx, gpast = torch.empty_like(x), torch.empty_like(past)
+        gweight = by_tap.new_zeros(len(parts), *by_tap.shape)
+        gbias = None if bias is None else bias.new_zeros(len(parts), *bias.shape)
+        gy = gy.contiguous()
+
+        def part_back(i, part):
+            out = ffi.new("MosscConvGradients *", (_floats(gx), _floats(gpast), _floats(gweight[i]), _floats(None if bias is None else gbias[i])))
+            return lib.mossc_conv_back(conv, part, _floats(gy), out)
+
+        _run(part_back, parts)
+        return gx, gpast, gweight.sum(0).t(), None if bias is None else gbias.sum(0)

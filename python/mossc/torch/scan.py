@@ -3,7 +3,7 @@
     s_t = exp(Δ_t A) ∘ s_{t−1} + (h_t ∘ x_t) ⊗ B_t        y_t = s_t·C_t        h = Δ, or what zero-order hold makes of it
 
 A sequence is walked in chunks. Going forward the state at each chunk's start is kept; going back a chunk's states are computed again from
-there. Time comes first in a chunk, so that a step is one operation on contiguous memory.
+there. Time comes first in a chunk, so that a step is one operation on contiguous memory. States are float32 at least; outputs have x's type.
 """
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from . import native
 from .experts import Rows
-from .functions import held, held_slope
+from .functions import held, held_slope, wide
 
 CHUNK_ELEMENTS = 1 << 23  # of the states of a chunk, all of which are there at once
 
@@ -22,10 +22,14 @@ def selective_scan(
 ) -> tuple[Tensor, Tensor]:
     """dt, x [R, L, I]; B, C [R, L, N]; state [R, I, N]; A [R, I, N] or [1, I, N], or with mix [R, L, E] that is mixed for each
     token, A [E, I, N]. Returns y [R, L, I] and the last state."""
+    kind = x.dtype
+    dt, x, A, B, C, state = map(wide, (dt, x, A, B, C, state))
     if not zoh and mix is None and A.shape[0] == 1 and native.usable(dt, x, A, B, C, state):
         y, last = native.expert_scan(x, dt[:, :, None], B[:, :, None], C[:, :, None], A, state[:, None], None, None)
-        return y, last[:, 0]
-    return _Scan.apply(dt, x, A, B, C, state, mix, zoh)
+        last = last[:, 0]
+    else:
+        y, last = _Scan.apply(dt, x, A, B, C, state, mix, zoh)
+    return y.to(kind), last
 
 
 def expert_scan(
@@ -33,14 +37,17 @@ def expert_scan(
 ) -> tuple[Tensor, Tensor]:
     """Of each token the K states that it chooses (index, gates [b, T, K]), of E; the others stay. x [b, T, I]; dt [b, T, K, I];
     B, C [b, T, K, N]; A [E or 1, I, N]; state [b, E, I, N]. Returns y [b, T, I], the sum over K of gate times output; and the states."""
+    kind = x.dtype
+    dt, x, A, B, C, state, gates = map(wide, (dt, x, A, B, C, state, gates))
     if not zoh and native.usable(dt, x, A, B, C, state):
-        return native.expert_scan(x, dt, B, C, A, state, index, gates.to(x.dtype))
+        y, last = native.expert_scan(x, dt, B, C, A, state, index, gates.to(x.dtype))
+        return y.to(kind), last
     batch, experts = state.shape[:2]
     rows = Rows(index, experts)
     inputs = rows.spread(x[:, :, None].expand_as(dt))
     tables = A if A.shape[0] == 1 else A.expand(batch, *A.shape).flatten(0, 1)
     y, last = selective_scan(rows.spread(dt), inputs, tables, rows.spread(B), rows.spread(C), state.flatten(0, 1), None, zoh)
-    return (rows.collect(y) * gates.to(y.dtype)[..., None]).sum(2), last.unflatten(0, (batch, experts))
+    return (rows.collect(y) * gates.to(y.dtype)[..., None]).sum(2).to(kind), last.unflatten(0, (batch, experts))
 
 
 class _Chunk:

@@ -1,6 +1,7 @@
 """The command python -m mossc.train."""
 from __future__ import annotations
 
+import ctypes
 import signal
 import sys
 
@@ -13,6 +14,15 @@ from .loop import train
 from .run import NotFinite, Run, Stop
 
 ERROR, BY_SIGNAL = 1, 128
+# mallopt's parameters: M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD (−1: never), M_TOP_PAD.
+KEEP_BUFFERS = ((-8, 1), (-4, 0), (-1, -1), (-2, 1 << 28))
+
+
+def keep_buffers() -> None:
+    """Has glibc keep a step's large buffers for the next step: otherwise each comes back from the kernel as pages to be cleared."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    for parameter, value in KEEP_BUFFERS if mallopt else ():
+        mallopt(parameter, value)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     world = distributed.join(chosen.device)
+    if world.device.type == "cpu":
+        keep_buffers()
     try:
         run = Run(chosen, world)
         stop = Stop()

@@ -21,9 +21,9 @@ def is_matrix(name: str, parameter: nn.Parameter) -> bool:
     return parts[-1] == "weight" and parameter.dim() >= 2 and parts[-2] not in NO_MUON
 
 
-def orthogonal(x: Tensor) -> Tensor:
-    """The orthogonal factor of every matrix of x [S, m, n], m ≤ n, to Muon's rough accuracy."""
-    x = x / (x.square().sum((1, 2), keepdim=True).sqrt() + 1e-7)
+def orthogonal(x: Tensor, kind: torch.dtype = torch.float32) -> Tensor:
+    """The orthogonal factor of every matrix of x [S, m, n], m ≤ n, to Muon's rough accuracy, for which products of bf16 do."""
+    x = (x / (x.square().sum((1, 2), keepdim=True).sqrt() + 1e-7)).to(kind)
     a, b, c = QUINTIC
     for _ in range(STEPS):
         gram = x @ x.mT
@@ -32,10 +32,11 @@ def orthogonal(x: Tensor) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """lr scales steps of unit spectral norm; decay is of the weights, by lr."""
+    """lr scales steps of unit spectral norm; decay is of the weights, by lr; kind: what orthogonal factors are found in."""
 
-    def __init__(self, parameters: list[nn.Parameter], lr: float, decay: float, momentum: float = 0.95):
+    def __init__(self, parameters: list[nn.Parameter], lr: float, decay: float, momentum: float = 0.95, kind: torch.dtype = torch.float32):
         super().__init__(parameters, {"lr": lr, "decay": decay, "momentum": momentum})
+        self.kind = kind
 
     @torch.no_grad()
     def step(self, closure=None) -> None:
@@ -54,13 +55,13 @@ class Muon(torch.optim.Optimizer):
                 ahead = ahead.mT if tall else ahead
                 by_shape[ahead.shape[1:]].append((p, ahead, tall))
             for members in by_shape.values():
-                done = orthogonal(torch.cat([ahead for _, ahead, _ in members])).split([len(ahead) for _, ahead, _ in members])
+                done = orthogonal(torch.cat([ahead for _, ahead, _ in members]), self.kind).split([len(ahead) for _, ahead, _ in members])
                 for (p, _, tall), step in zip(members, done):
                     size = max(1.0, p.shape[-2] / p.shape[-1]) ** 0.5
                     p.mul_(1 - group["lr"] * group["decay"]).add_((step.mT if tall else step).reshape(p.shape), alpha=-group["lr"] * size)
 
 
-def make(model: nn.Module, kind: str, muon_lr: float, lr: float, decay: float) -> list[torch.optim.Optimizer]:
+def make(model: nn.Module, kind: str, muon_lr: float, lr: float, decay: float, precision: str = "f32") -> list[torch.optim.Optimizer]:
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     matrices = [p for name, p in trained if is_matrix(name, p)]
     rest = [p for name, p in trained if not is_matrix(name, p)]
@@ -70,7 +71,7 @@ def make(model: nn.Module, kind: str, muon_lr: float, lr: float, decay: float) -
         groups = [{"params": matrices, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
     out = [torch.optim.AdamW([g for g in groups if g["params"]], lr=lr, betas=(0.9, 0.99), eps=1e-10)]
     if kind == "muon" and matrices:
-        out.append(Muon(matrices, muon_lr, decay))
+        out.append(Muon(matrices, muon_lr, decay, kind=torch.bfloat16 if precision == "bf16" else torch.float32))
     for optimizer in out:
         for group in optimizer.param_groups:
             group["full_lr"] = group["lr"]

@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
                          help="balancing without a loss: how far select_bias moves in a step")
     machine = out.add_argument_group("machine")
     machine.add_argument("--device", default=None, help="cpu, cuda (the default where there is one)")
-    machine.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of linear maps (%(default)s)")
+    machine.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of linear maps, and of what muon multiplies (%(default)s)")
     machine.add_argument("--parallel", choices=["ddp", "fsdp"], default="ddp", help="of several processes (torchrun)")
     machine.add_argument("--checkpointing", action="store_true", help="keep no activations inside blocks; compute them again going back")
     machine.add_argument("--compile", action="store_true", help="torch.compile each block")

@@ -74,7 +74,7 @@ class Run:
             for layer in self.model.blocks:
                 layer.compile()
         self.module = wrap(self.model, world, options.parallel)
-        self.optimizers = optimizers.make(self.model, options.optimizer, options.muon_lr, options.lr, options.decay)
+        self.optimizers = optimizers.make(self.model, options.optimizer, options.muon_lr, options.lr, options.decay, options.precision)
         self._whole = whole.StateDictOptions(full_state_dict=True, cpu_offload=True, broadcast_from_rank0=world.size > 1)
         self.caches: list[MosscCache | None] = [None] * options.accumulate
         self.progress = Progress()

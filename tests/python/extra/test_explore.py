@@ -412,11 +412,14 @@ def test_workers_that_mpirun_starts(m):
 
 def test_mistakes_are_told(m):
     with exploring(m) as explore:
-        for arguments, words in ((("work",), "the storage has no study s"), (("create", "nowhere.yaml"), "nowhere.yaml"),
+        before = {path.name for path in m.directory.iterdir()}
+        for arguments, words in ((("work",), "there is no "), (("status",), "there is no "), (("create", "nowhere.yaml"), "nowhere.yaml: there is no"),
                                  (("create", "space.yaml", "--sampler", "best"), "--sampler: expected one of tpe")):
             text = explore.run(*arguments, status=1)
             assert words in text and "Traceback" not in text, text
+        assert {path.name for path in m.directory.iterdir()} == before
         explore.json("create", "space.yaml", "-o", "out", "--trials", 2)
+        assert "the storage has no study another" in explore.run("status", study="another", status=1)
         m.file("space.yaml", (m.directory / "space.yaml").read_text().replace("[1, 2, 3, 4]", "[1, 2]"))
         assert "of another space" in explore.run("create", "space.yaml", "-o", "other", status=1)
         for option in ("--trials", "--rounds", "--heartbeat"):

@@ -5,6 +5,7 @@ from torch_common import (ROOT, TINY, MosscConfig, MosscForCausalLM, drawn_model
                           torch)
 from transformers import AutoModel, AutoModelForCausalLM
 
+from mossc.torch.blocks.base import conv_act
 from mossc.torch.quant_search import q4_numbers
 from mossc.torch.scan import expert_scan
 
@@ -95,6 +96,41 @@ def test_the_scan_in_c_is_the_scan_in_tensors(m):
             found.append([y, last, *torch.autograd.grad((y * by_y.to(dtype)).sum() + (last * by_last.to(dtype)).sum(), given)])
         for mine, exact in zip(*found):
             assert (mine.double() - exact).abs().max() <= 2e-6 * exact.abs().max(), (b, T, K, E, I, N)
+
+
+def test_the_convolution_in_c_is_that_in_tensors(m):
+    """Results and all gradients, float32 beside double. Channels in whole vectors and not, windows shorter than what came before them."""
+    torch.manual_seed(1)
+    for b, T, I, W, biased in ((3, 20, 40, 4, True), (1, 2, 7, 4, True), (2, 9, 96, 3, False), (2, 5, 33, 7, True), (1, 6, 16, 2, False)):
+        inputs = [3 * torch.randn(b, T, I), 3 * torch.randn(b, W - 1, I), torch.randn(I, W), *([torch.randn(I)] if biased else [])]
+        by, found = torch.randn(b, T, I), []
+        for dtype in (torch.float32, torch.float64):
+            given = [v.to(dtype).requires_grad_() for v in inputs]
+            y = conv_act(*given[:3], given[3] if biased else None, "silu")
+            found.append([y, *torch.autograd.grad((y * by.to(dtype)).sum(), given)])
+        for mine, exact in zip(*found):
+            assert (mine.double() - exact).abs().max() <= 2e-6 * exact.abs().max(), (b, T, I, W)
+
+
+def test_autocast_is_near_float32_and_keeps_states_in_it(m):
+    """Of mamba1's ways: one state, experts with states, experts that mix parameters, zero-order hold."""
+    model = model_of(TINY + """\
+  - ssm: {d_state: 8}
+  - ssm: {d_state: 8, experts: {count: 3, per_expert: [x_proj, dt_proj, A, D], combine: outputs}}
+  - ssm: {d_state: 8, experts: {count: 3, per_expert: [A, D], combine: params}}
+  - ssm: {d_state: 8, discretize: zoh}
+""")
+    tokens = torch.randint(0, model.config.vocab_size, (2, 40))
+    found = []
+    for on in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=on):
+            out = model(tokens, labels=tokens, use_cache=True)
+        gradient = torch.autograd.grad(out.loss, [p for p in model.parameters() if p.requires_grad])
+        assert {unit["s"].dtype for units in out.cache.states for unit in units if "s" in unit} == {torch.float32}
+        found.append((out.loss, *gradient))
+    assert abs(found[1][0] - found[0][0]) <= 0.01 * found[0][0]
+    whole = [torch.cat([g.flatten() for g in gradient]) for _, *gradient in found]
+    assert torch.nn.functional.cosine_similarity(*whole, dim=0) > 0.98
 
 
 def test_the_search_for_q4_in_tensors_gives_the_bits_of_c(m):

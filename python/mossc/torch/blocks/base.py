@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from .. import native
 from ..experts import Pairs, RouterLoss
-from ..functions import rms
+from ..functions import ACTIVATIONS, rms, wide
 from ..router import route
 from ..weights import Weights
 
@@ -65,6 +66,15 @@ def causal_conv(x: Tensor, past: Tensor, weight: Tensor, bias: Tensor | None) ->
     seen = torch.cat([past, x], 1)
     y = sum(seen[:, j : j + x.shape[1]] * weight[..., j] for j in range(weight.shape[-1]))
     return y if bias is None else y + bias
+
+
+def conv_act(x: Tensor, past: Tensor, weight: Tensor, bias: Tensor | None, activation: str) -> Tensor:
+    """causal_conv with the activation of this name behind it."""
+    if activation == "silu" and weight.dim() == 2:
+        wide_x, wide_past, wide_weight, wide_bias = (v if v is None else wide(v) for v in (x, past, weight, bias))
+        if native.usable(wide_x, wide_past, wide_weight):
+            return native.conv_silu(wide_x, wide_past, wide_weight, wide_bias).to(x.dtype)
+    return ACTIVATIONS[activation](causal_conv(x, past, weight, bias))
 
 
 def last_of(past: Tensor, x: Tensor, lengths: Tensor | None = None) -> Tensor:

@@ -7,7 +7,7 @@ from ..experts import Pairs
 from ..functions import ACTIVATIONS, softplus
 from ..scan import expert_scan, selective_scan
 from ..weights import Weights
-from .base import Context, Kind, Result, State, before, causal_conv, last_of, normed
+from .base import Context, Kind, Result, State, before, conv_act, last_of, normed
 
 
 class Mamba1(Kind):
@@ -29,7 +29,7 @@ class Mamba1(Kind):
         mix = chosen if self.params else None
         x = w.map("in_proj", rows, mix).unflatten(0, (batch, length))
         past = before(state, "past", x, batch, self.W - 1, self.inner)
-        c = self.act(causal_conv(x, past, *self._conv(w, mix, batch)))
+        c = conv_act(x, past, *self._conv(w, mix, batch), self.keys["activation"])
         if self.experts and self.router["input"] == "inner":
             chosen, loss = self.route(w, c.flatten(0, 1))
             losses.append(loss)

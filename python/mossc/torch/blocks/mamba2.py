@@ -8,7 +8,7 @@ from ..experts import Pairs, Rows
 from ..functions import ACTIVATIONS, held, rms, softplus
 from ..ssd import ssd
 from ..weights import Weights
-from .base import Context, Kind, Result, State, before, causal_conv, last_of
+from .base import Context, Kind, Result, State, before, conv_act, last_of
 
 
 class Mamba2(Kind):
@@ -30,7 +30,7 @@ class Mamba2(Kind):
         mix = chosen if self.params else None
         x_in = w.map("in_proj", rows, mix).unflatten(0, (batch, length))
         past = before(state, "past", x_in, batch, self.W - 1, self.inner)
-        x = self.act(causal_conv(x_in, past, *self._conv(w, mix, batch, slice(0, self.inner))))
+        x = self._conv_act(x_in, past, *self._conv(w, mix, batch, slice(0, self.inner)))
         if self.experts and self.router["input"] == "inner":
             chosen, loss = self.route(w, x.flatten(0, 1))
             losses.append(loss)
@@ -46,6 +46,9 @@ class Mamba2(Kind):
         weight, bias = w.mixed("conv", "conv.weight", mix), w.mixed("conv", "conv.bias", mix)
         by_token = lambda v, dims: v if v.dim() == dims else v.unflatten(0, (batch, -1))
         return by_token(weight, 2)[..., channels, :], None if bias is None else by_token(bias, 1)[..., channels]
+
+    def _conv_act(self, x: Tensor, past: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        return conv_act(x, past, weight, bias, self.keys["activation"])
 
     def _norm(self, w: Weights, y: Tensor) -> Tensor:
         if self.keys["gated_norm"] == "none":
@@ -76,7 +79,7 @@ class Mamba2(Kind):
         by_sequence = lambda v: v.unflatten(0, (batch, length))
         bc_in = by_sequence(w.map("bc_proj", rows, mix))
         past = before(state, "past_bc", bc_in, batch, self.W - 1, bc_in.shape[2])
-        bc = self.act(causal_conv(bc_in, past, *self._conv(w, mix, batch, slice(self.inner, None))))
+        bc = self._conv_act(bc_in, past, *self._conv(w, mix, batch, slice(self.inner, None)))
         dt = by_sequence(self._step(w.map("dt_proj", rows, mix)))
         A = w.mixed("A", "A_log", mix, -w["A_log"].exp())
         A = A if A.dim() == 1 else by_sequence(A)
@@ -101,12 +104,12 @@ class Mamba2(Kind):
         if "bc_proj" in self.per_expert:
             bc_in = spread(w.pairs("bc_proj", flat, pairs))  # [B·E, L, 2GN]
             past = before(state, "past_bc", bc_in, batch * E, self.W - 1, bc_in.shape[2])
-            bc = self.act(causal_conv(bc_in, past, *conv))
+            bc = self._conv_act(bc_in, past, *conv)
             after = last_of(past, bc_in, rows.lengths)
         else:
             bc_in = by_sequence(w.map("bc_proj", flat))
             past = before(state, "past_bc", bc_in, batch, self.W - 1, bc_in.shape[2])
-            bc = spread(to_pairs(self.act(causal_conv(bc_in, past, *conv))))
+            bc = spread(to_pairs(self._conv_act(bc_in, past, *conv)))
             after = last_of(past, bc_in)
         dt = spread(self._step(w.pairs("dt_proj", flat, pairs)))
         A = -w["A_log"].exp()
