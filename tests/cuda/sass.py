@@ -110,14 +110,15 @@ def functions(listing):
 
 
 def disassembled(nvdisasm, test_nvrtc, *arguments):
-    """Functions of a spec's program; None where NVRTC is missing. What test_nvrtc itself finds is the test's of that name."""
+    """Functions of a spec's program, and what test_nvrtc finds wrong with it (registers that spill, …; "": nothing). None: there is no NVRTC."""
     with tempfile.TemporaryDirectory() as directory:
         cubin = f"{directory}/cubin"
         made = subprocess.run([test_nvrtc, "-o", cubin, *arguments], capture_output=True, text=True)
         if made.returncode == SKIPPED:
             return None
         assert os.path.exists(cubin), made.stdout
-        return functions(subprocess.run([nvdisasm, "-c", cubin], check=True, capture_output=True, text=True).stdout)
+        listing = subprocess.run([nvdisasm, "-c", cubin], check=True, capture_output=True, text=True).stdout
+        return functions(listing), made.stdout if made.returncode else ""
 
 
 def show(found):
@@ -135,11 +136,11 @@ def main():
     if not options.nvdisasm:
         print("skipped: there is no nvdisasm here (MOSSC_NVDISASM)")
         return SKIPPED
-    found = disassembled(options.nvdisasm, *arguments)
-    if found is None:
+    made = disassembled(options.nvdisasm, *arguments)
+    if made is None:
         print("skipped: there is no NVRTC here (MOSSC_NVRTC)")
         return SKIPPED
-    show(found)
+    show(made[0])
     return 0
 
 

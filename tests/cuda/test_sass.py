@@ -1,4 +1,4 @@
-"""The machine code of kernels with large tiles, against what was reached (docs/cuda.md).
+"""The machine code of kernels with large tiles, against what was reached (docs/cuda.md). No register may spill.
 
     MOSSC_NVDISASM=… python3 tests/cuda/test_sass.py build/release/tests/simt/test_nvrtc [SPEC]
 
@@ -81,11 +81,12 @@ def main():
     for spec, target, dtype, fast in cases(options.spec):
         products, warpgroups = dtype not in BLOCKS and target not in WITHOUT_TENSOR_CORES, target.endswith("a")
         arguments = [*["-f"][:fast], str(SPECS / f"{spec}.yaml"), f"weights.dtype={dtype}", f"cuda:{target}"]
-        found = sass.disassembled(nvdisasm, options.test_nvrtc, *arguments) if nvdisasm else None
-        if found is None:
+        made = sass.disassembled(nvdisasm, options.test_nvrtc, *arguments) if nvdisasm else None
+        if made is None:
             print("skipped: there is no NVRTC or no nvdisasm here")
             return sass.SKIPPED
-        wrong = [*generic(found), *(counted(found, warpgroups) if products else [])]
+        found, said = made
+        wrong = [*([said] if said else []), *generic(found), *(counted(found, warpgroups) if products else [])]
         shown = worst(found, warpgroups) if products else f"{len(found)} functions"
         print(spec, dtype, "fast" if fast else "", target, shown, *(f"\n  FAILED: {w}" for w in wrong), flush=True)
         bad += len(wrong)
