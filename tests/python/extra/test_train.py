@@ -98,6 +98,19 @@ def test_after_training_the_loss_is_that_of_mossc_eval(m):
     assert abs(nats - theirs) <= 2e-4 * theirs, (nats, said)
 
 
+def test_a_run_in_bf16_learns_and_is_stored_as_its_spec_says(m):
+    prepare(m, TINY.replace("vocab_size: 256", "vocab_size: 256\nweights: {dtype: bf16}"))
+    train(m, *SMALL, "-o", "run", "--steps", 30, "--precision", "bf16")
+    lines = [json.loads(line) for line in (m.directory / "run/metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["loss"] < 0.8 * lines[0]["loss"], lines[-1]
+    trained, stored = m.directory / "run/model.safetensors", m.directory / "stored.safetensors"
+    subprocess.run([sys.executable, ROOT / "examples/train/store.py", m.directory / "spec.yaml", trained, stored], check=True, env=environment())
+    assert {value.dtype for value in load_file(stored).values()} == {torch.bfloat16, torch.float32}
+    m.file("part.txt", TEXT[:100])
+    scores = [m.json("eval", "spec.yaml", "-w", path, "--text", "part.txt", "--json")["nats_per_token"] for path in (trained, stored)]
+    assert scores[0] == scores[1], scores
+
+
 def test_a_killed_run_goes_on_as_if_nothing_had_been(m):
     prepare(m, PLAIN)
     train(m, *SMALL, "-o", "whole", "--steps", 12)
