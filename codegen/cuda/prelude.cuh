@@ -30,6 +30,8 @@ INLINE void *held_memory() {
     return held_and_shared;
 }
 #define SPIN() __nanosleep(32)
+/* gridDim.x, read here: an entry would keep it in memory over all that it calls between its barriers. */
+#define READ_BLOCKS(to) asm volatile("mov.u32 %0, %%nctaid.x;" : "=r"(to))
 #define TRAP() __trap() /* ends the launch; nothing more can be done in this context of the driver */
 #define BARRIER_POLLS (1u << 26) /* of a barrier: tens of seconds, where the slowest stage takes milliseconds */
 #define ASSUME_GLOBAL(pointer) __builtin_assume(__isGlobal(pointer)) /* loads and stores through it are those of global memory */
@@ -250,8 +252,9 @@ INLINE void arrive(GridBarrier *barrier) {
 /* `phase` is what comes after the barrier: a row of the step's table, or NO_PHASE. */
 INLINE void wait_for_all(GridBarrier *barrier, u32 nth, u32 phase) {
     if (threadIdx.x == 0) {
-        u32 polls = 0;
-        while ((i32)(LOAD_RELAXED(&barrier->arrived) - nth * gridDim.x) < 0) { /* it may wrap around */
+        u32 polls = 0, blocks;
+        READ_BLOCKS(blocks);
+        while ((i32)(LOAD_RELAXED(&barrier->arrived) - nth * blocks) < 0) { /* it may wrap around */
             SPIN();
             if (++polls == BARRIER_POLLS) give_up(barrier, nth, phase);
         }

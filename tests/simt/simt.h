@@ -93,6 +93,7 @@ template <class T> inline T shuffle_xor(int line, unsigned mask, T value, unsign
 #define ASSUME_GLOBAL(pointer) simt::assume_global(pointer, __LINE__)
 #define ASSUME_SHARED(pointer) simt::assume_shared(pointer, __LINE__)
 #define SPIN() simt::spin(__LINE__)
+#define READ_BLOCKS(to) (to) = gridDim.x
 #define TRAP() simt::trap(__LINE__)
 #define BARRIER_POLLS 4096u /* a thread that spins is asked once a turn of its block */
 #define __threadfence_system()
