@@ -155,17 +155,23 @@ static MossError check_sampler(const MossSampler *s) {
     return fine;
 }
 
-static MossError check(const RtCompletion *of) {
-    int64_t limit = rt_tokenizer_limit(of->tokenizer), vocab_size = of->model->program->vocab_size;
-    if (!moss_state_logits(of->state))
-        return rt_error(MOSS_BAD_INPUT, "state has no logits to continue from: feed it a token first");
+/* All but the state. */
+static MossError check_request(const MossModel *model, const MossTokenizer *tokenizer, const MossSampler *sampler,
+                               const char *const *stops, size_t n_stops) {
+    int64_t limit = rt_tokenizer_limit(tokenizer), vocab_size = model->program->vocab_size;
     if (limit > vocab_size) {
         return rt_error(MOSS_BAD_INPUT, "tokenizer has ids up to %lld, but the program's vocab_size is %lld", (long long)limit - 1,
                         (long long)vocab_size);
     }
-    for (size_t i = 0; i < of->n_stops; i++)
-        if (!of->stops[i][0]) return rt_error(MOSS_BAD_INPUT, "a text that ends the text is empty");
-    return check_sampler(of->sampler);
+    for (size_t i = 0; i < n_stops; i++)
+        if (!stops[i][0]) return rt_error(MOSS_BAD_INPUT, "a text that ends the text is empty");
+    return check_sampler(sampler);
+}
+
+static MossError check(const RtCompletion *of) {
+    if (!moss_state_logits(of->state))
+        return rt_error(MOSS_BAD_INPUT, "state has no logits to continue from: feed it a token first");
+    return check_request(of->model, of->tokenizer, of->sampler, of->stops, of->n_stops);
 }
 
 static MossError begin(Completion *c, const RtCompletion *of) {
@@ -263,6 +269,13 @@ MossError moss_complete_with(MossModel *model, MossState *state, const MossToken
     if (out_stop) *out_stop = MOSS_STOP_COUNT;
     MossError error = take_completion(model, state, tokenizer, sampler, completion, &of);
     return error.code == MOSS_OK ? rt_complete(&of, out_stop ? out_stop : &unasked) : error;
+}
+
+MossError moss_completion_check(const MossModel *model, const MossTokenizer *tokenizer, const MossSampler *sampler,
+                                const MossCompletion *completion) {
+    MossCompletion c;
+    MossError error = read_completion(completion, &c);
+    return error.code == MOSS_OK ? check_request(model, tokenizer, sampler, c.stops, c.n_stops) : error;
 }
 
 /* ---- token by token */

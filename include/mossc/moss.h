@@ -456,6 +456,9 @@ typedef struct MossCompletion {
  * no token. */
 MOSS_API MossError moss_complete_with(MossModel *model, MossState *state, const MossTokenizer *tokenizer, MossSampler *sampler,
                                       const MossCompletion *completion, MossStop *out_stop);
+/* What moss_complete_with would refuse of these, whatever the state: for callers that ask before they feed a prompt. */
+MOSS_API MossError moss_completion_check(const MossModel *model, const MossTokenizer *tokenizer, const MossSampler *sampler,
+                                         const MossCompletion *completion);
 
 /* The same token by token, for whom a callback does not suit: what is picked, fed and held does not depend on which of the two is used. What the
  * completion points to must live as long as the writing, and so must the other objects; its `told` is not called. In between the

@@ -233,7 +233,7 @@ def begin(model: Model, state: State, before: typing.Any, *, max_tokens: int | N
           top_p: float | None, min_p: float | None, repeat_penalty: float | None, presence_penalty: float, frequency_penalty: float,
           penalty_window: int, logit_bias: typing.Mapping[int, float] | None, seed: int, stop: str | typing.Sequence[str], ignore_eos: bool,
           logprobs: int | None, mask: Mask | None, whole: bool = False) -> Generation:
-    """A text that follows a state with logits. before: int32 [n] tokens that penalties count."""
+    """Feeds a state int32 [n] tokens, which penalties count too, and begins the text that follows. Options are refused before anything is fed."""
     for name, number in (("max_tokens", max_tokens), ("logprobs", logprobs)):
         if number is not None and number < 0:
             raise ValueError(f"{name}: expected a number from 0, or None, not {number}")
@@ -252,4 +252,6 @@ def begin(model: Model, state: State, before: typing.Any, *, max_tokens: int | N
     array, owners = strings([text.encode() for text in texts])
     completion = struct("MossCompletion", count=NO_BOUND if max_tokens is None else max_tokens, stops=array, n_stops=len(texts),
                         ignore_eos=ignore_eos, whole=whole, picker=picker.pointer if picker else ffi.NULL)
+    check(lib.moss_completion_check(model._c, model.tokenizer._c, sampler, completion))
+    model.feed(state, before)
     return Generation(model, state, sampler, completion, picker, (array, owners))

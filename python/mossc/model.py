@@ -233,9 +233,7 @@ class Model:
         Ctrl-C ends it between steps, within the prompt too."""
         before = self._tokens([] if prompt is None else prompt)
         mask = mask_of(self, mask, json_schema=json_schema, regex=regex, grammar=grammar)
-        state = state or self.state()
-        self.feed(state, before)
-        return begin(self, state, before, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+        return begin(self, state or self.state(), before, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                      repeat_penalty=repeat_penalty, presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
                      penalty_window=penalty_window, logit_bias=logit_bias, seed=seed, stop=stop, ignore_eos=ignore_eos, logprobs=logprobs,
                      mask=mask, whole=whole)

@@ -55,10 +55,12 @@ def test_logprobs_are_those_of_the_logits(m):
 
 def test_numbers_out_of_their_range_are_refused(m):
     model = moss_tiny()
-    for options in ({"temperature": -1}, {"temperature": float("nan")}, {"top_p": 1.5}, {"top_k": -1}, {"min_p": -1}, {"repeat_penalty": -1}):
-        assert raises(mossc.MosscError, model.generate, PROMPT, **options).code == "bad_input", options
+    state = model.state()
+    for options in ({"stop": ""}, {"logit_bias": {999: 1}}, {"temperature": -1}, {"temperature": float("nan")}, {"top_p": 1.5}, {"top_k": -1}, {"min_p": -1}, {"repeat_penalty": -1}):
+        assert raises(mossc.MosscError, model.generate, PROMPT, state=state, **options).code == "bad_input", options
     for name in ("max_tokens", "logprobs"):
-        assert name in str(raises(ValueError, model.generate, PROMPT, **{name: -1}))
+        assert name in str(raises(ValueError, model.generate, PROMPT, state=state, **{name: -1}))
+    assert state.position == 0  # nothing was fed
 
 
 def test_a_score_is_the_softmax_of_the_logits(m):

@@ -156,9 +156,14 @@ static void test_a_text_s_error_is_told_whoever_ends_it(void **unused) {
                                   {.top_p = -0.5f},
                                   {.top_p = 1.5f},
                                   {.top_p = NAN}};
-    for (size_t i = 0; i < sizeof out_of_range / sizeof *out_of_range; i++)
+    MossCompletion plain = {.size = sizeof plain};
+    for (size_t i = 0; i < sizeof out_of_range / sizeof *out_of_range; i++) {
+        expect_refused(moss_completion_check(model, tokenizer, &out_of_range[i], &plain), MOSS_BAD_INPUT, "sampling: expected");
         expect_refused(moss_complete(model, state, tokenizer, &out_of_range[i], 5, no_more, &told, NULL), MOSS_BAD_INPUT,
                        "sampling: expected");
+    }
+    assert_int_equal(moss_completion_check(model, tokenizer, &greedy, &plain).code, MOSS_OK);
+    assert_int_equal(moss_completion_check(model, tokenizer, &greedy, &wrong).code, MOSS_BAD_INPUT);
     MossError error = moss_complete(model, state, tokenizer, &greedy, 5, no_more, &told, NULL); /* the last logit is the largest */
     assert_int_equal(error.code, MOSS_NON_FINITE);
     assert_int_equal(told, 1);
