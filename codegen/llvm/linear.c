@@ -154,17 +154,22 @@ static void place_group(const Linear *m, CgValue group, CgLinearTile *t) {
     t->first = cg_udiv_n(e, cg_iadd_n(e, others, span - 1), span);
 }
 
+/* With n matrices side by side: so many streams of weights in place of one that changes from panel to panel. */
+static void rounded_row_sums_of(const Linear *m, unsigned n, const CgValue w[], const Rows *x, const CgValue sums[]) {
+    CgRounded row = cg_rounded_at(m->e, x->plane, x->ld, x->first, m->k->K);
+    cg_linear_rounded_row(m->e, &m->shape, n, w, &row, sums);
+}
+
 static void rounded_sums_of(const Linear *m, CgValue w, const Rows *x, CgValue parts, CgValue sums) {
     CgRounded rows = cg_rounded_at(m->e, x->plane, x->ld, x->first, m->k->K);
-    if (parts == NULL)
-        cg_linear_rounded_row(m->e, &m->shape, 1, &w, &rows, &sums);
-    else
-        cg_linear_rounded_parts(m->e, &m->shape, w, &rows, parts, m->arranged, sums);
+    cg_linear_rounded_parts(m->e, &m->shape, w, &rows, parts, m->arranged, sums);
 }
 
 static void sums_of(const Linear *m, CgValue w, const Rows *x, CgValue parts, CgValue sums) {
     CgValue first = cg_at(m->e, x->plane, cg_imul_n(m->e, x->first, 64)), step = cg_imul_n(m->e, x->ld, 64);
-    if (m->k->rounds)
+    if (m->k->rounds && parts == NULL)
+        rounded_row_sums_of(m, 1, &w, x, &sums);
+    else if (m->k->rounds)
         rounded_sums_of(m, w, x, parts, sums);
     else if (m->k->bf16_x)
         cg_linear_bf16_parts(m->e, &m->shape, w, first, step, parts, m->arranged, sums);
@@ -172,14 +177,6 @@ static void sums_of(const Linear *m, CgValue w, const Rows *x, CgValue parts, Cg
         cg_linear_sums(m->e, &m->shape, w, first, step, sums);
     else
         cg_linear_sums_of_parts(m->e, &m->shape, w, first, step, parts == NULL ? cg_i64(m->e, 1) : parts, &m->room, sums);
-}
-
-/* Both matrices of a gate, side by side: two streams of weights in place of one that changes from panel to panel. */
-static void dual_sums_of(const Linear *m, CgValue offset, const Rows *x) {
-    CgEmit *e = m->e;
-    CgRounded row = cg_rounded_at(e, x->plane, x->ld, x->first, m->k->K);
-    CgValue w[2] = {cg_at(e, cg_operand(e, PG_LINEAR_W), offset), cg_at(e, cg_operand(e, PG_LINEAR_W2), offset)};
-    cg_linear_rounded_row(e, &m->shape, 2, w, &row, (CgValue[]){m->sums, m->sums2});
 }
 
 /* Sums of the tile with the weights of `expert` (i64), for rows of x: one, or `parts` (i64) times shape.rows. */
@@ -191,11 +188,12 @@ static void multiply(const Linear *m, CgLinearTile *t, CgValue expert, const Row
     t->sums = m->sums;
     t->sums2 = m->sums2;
     bool dual = pg_does(m->k, PG_STEP_DUAL);
+    CgValue w[2] = {cg_at(e, cg_operand(e, PG_LINEAR_W), offset), dual ? cg_at(e, cg_operand(e, PG_LINEAR_W2), offset) : NULL};
     if (dual && m->k->rounds && parts == NULL && e->target->dot_dual) {
-        dual_sums_of(m, offset, x);
+        rounded_row_sums_of(m, 2, w, x, (CgValue[]){m->sums, m->sums2});
     } else {
-        sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W), offset), x, parts, m->sums);
-        if (dual) sums_of(m, cg_at(e, cg_operand(e, PG_LINEAR_W2), offset), x, parts, m->sums2);
+        sums_of(m, w[0], x, parts, m->sums);
+        if (dual) sums_of(m, w[1], x, parts, m->sums2);
     }
     if (pg_does(m->k, PG_STEP_BIAS)) {
         CgValue plane = m->k->select == PG_SINGLE ? cg_i64(e, 0) : cg_imul_n(e, expert, panels * 64);
