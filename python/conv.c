@@ -98,12 +98,12 @@ CLONES static void walk_back(const Lane *l, const Back *w) {
     for (int64_t t = c->length - c->width + 1; t < c->length; t++) to_seen(l, w, t);
 }
 
-static Lane lane_of(const MosscConv *c, const MosscScanPart *part, int64_t sequence, int64_t channel) {
+static Lane lane_of(const MosscConv *c, const MosscPart *part, int64_t sequence, int64_t channel) {
     int64_t left = part->end_channel - channel;
     return (Lane){.c = c, .sequence = sequence, .channel = channel, .width = left < LANES ? left : LANES};
 }
 
-void mossc_conv_forward(const MosscConv *c, const MosscScanPart *part, float *y) {
+void mossc_conv_forward(const MosscConv *c, const MosscPart *part, float *y) {
     for (int64_t b = part->first_sequence; b < part->end_sequence; b++)
         for (int64_t channel = part->first_channel; channel < part->end_channel; channel += LANES) {
             Lane l = lane_of(c, part, b, channel);
@@ -111,7 +111,7 @@ void mossc_conv_forward(const MosscConv *c, const MosscScanPart *part, float *y)
         }
 }
 
-int mossc_conv_back(const MosscConv *c, const MosscScanPart *part, const float *gy, const MosscConvGradients *out) {
+int mossc_conv_back(const MosscConv *c, const MosscPart *part, const float *gy, const MosscConvGradients *out) {
     float *memory = aligned_alloc(64, (size_t)((2 * c->width + 1) * LANES) * 4);
     if (!memory) return 0;
     Back w = {.gy = gy, .out = out, .ring = memory, .g_weight = memory + c->width * LANES, .g_bias = memory + 2 * c->width * LANES};

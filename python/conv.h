@@ -7,7 +7,7 @@
 #ifndef MOSSC_PYTHON_CONV_H
 #define MOSSC_PYTHON_CONV_H
 
-#include "scan.h"
+#include "part.h"
 
 typedef struct MosscConv {
     int64_t batch, length, inner, width; /* B, T, I, W */
@@ -24,8 +24,8 @@ typedef struct MosscConvGradients {
 } MosscConvGradients;
 
 /* y [B][T][I]. */
-void mossc_conv_forward(const MosscConv *conv, const MosscScanPart *part, float *y);
+void mossc_conv_forward(const MosscConv *conv, const MosscPart *part, float *y);
 /* gy [B][T][I]. 0: no memory. */
-int mossc_conv_back(const MosscConv *conv, const MosscScanPart *part, const float *gy, const MosscConvGradients *out);
+int mossc_conv_back(const MosscConv *conv, const MosscPart *part, const float *gy, const MosscConvGradients *out);
 
 #endif

@@ -130,7 +130,7 @@ CLONES static void walk_all(const Lane *l, float *y, float *starts) {
 /* Memory for n floats, at a cache line. */
 static float *floats(int64_t n) { return aligned_alloc(64, ((size_t)n * 4 + 63) / 64 * 64); }
 
-static Lane lane_of(const MosscScan *s, const MosscScanPart *part, int64_t sequence, int64_t channel, float *memory) {
+static Lane lane_of(const MosscScan *s, const MosscPart *part, int64_t sequence, int64_t channel, float *memory) {
     int64_t left = part->end_channel - channel;
     return (Lane){.s = s,
                   .sequence = sequence,
@@ -149,7 +149,7 @@ static void cut_tables(const Lane *l) {
 
 static int64_t lane_floats(const MosscScan *s) { return (s->experts + s->tables) * padded_of(s) * LANES; }
 
-int mossc_scan_forward(const MosscScan *s, const MosscScanPart *part, float *y, float *last, float *kept) {
+int mossc_scan_forward(const MosscScan *s, const MosscPart *part, float *y, float *last, float *kept) {
     float *memory = floats(lane_floats(s));
     if (!memory) return 0;
     for (int64_t b = part->first_sequence; b < part->end_sequence; b++)
@@ -257,7 +257,7 @@ static void lane_back(const Lane *l, const Back *w, const float *g_last) {
     paste(l, w->out->a, w->g_a, s->tables, true);
 }
 
-int mossc_scan_back(const MosscScan *s, const MosscScanPart *part, const float *kept, const float *gy, const float *g_last,
+int mossc_scan_back(const MosscScan *s, const MosscPart *part, const float *kept, const float *gy, const float *g_last,
                     const MosscScanGradients *out) {
     int64_t block = padded_of(s) * LANES, segment = SEGMENT * s->chosen * block;
     float *memory = floats(lane_floats(s) + (s->experts + s->tables) * block + 2 * segment);

@@ -8,7 +8,7 @@
 #ifndef MOSSC_PYTHON_SCAN_H
 #define MOSSC_PYTHON_SCAN_H
 
-#include <stdint.h>
+#include "part.h"
 
 typedef struct MosscScan {
     int64_t batch, length, chosen, experts, inner, states; /* B, T, K, E, I, N */
@@ -22,11 +22,6 @@ typedef struct MosscScan {
     const float *start; /* [B][E][I][N] */
 } MosscScan;
 
-/* What one call computes: some sequences, some channels. */
-typedef struct MosscScanPart {
-    int64_t first_sequence, end_sequence, first_channel, end_channel; /* channels: first is a multiple of 32, end too or I */
-} MosscScanPart;
-
 /* Where gradients go: x, dt and start are written, the others added to. Those that several parts would add to need memory for each. */
 typedef struct MosscScanGradients {
     float *x, *dt, *start;
@@ -38,9 +33,9 @@ typedef struct MosscScanGradients {
 int64_t mossc_scan_kept(const MosscScan *scan);
 /* y [B][T][I], last [B][E][I][N]; kept: mossc_scan_kept floats of the caller, of which each part writes its own; NULL: nothing is kept.
  * 0: no memory. */
-int mossc_scan_forward(const MosscScan *scan, const MosscScanPart *part, float *y, float *last, float *kept);
+int mossc_scan_forward(const MosscScan *scan, const MosscPart *part, float *y, float *last, float *kept);
 /* kept: of going forward; gy [B][T][I], g_last [B][E][I][N]: gradients of the results. 0: no memory. */
-int mossc_scan_back(const MosscScan *scan, const MosscScanPart *part, const float *kept, const float *gy, const float *g_last,
+int mossc_scan_back(const MosscScan *scan, const MosscPart *part, const float *kept, const float *gy, const float *g_last,
                     const MosscScanGradients *out);
 
 #endif

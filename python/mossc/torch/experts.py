@@ -126,7 +126,7 @@ class _Grouped(torch.autograd.Function):
             torch.mm(gy[a:b], w[e], out=gx[a:b])
         for e, a, b in _runs(ctx.ends):
             if gw is not None:
-                whole = a + (b - a) // _step(x) * _step(x)
+                whole = _whole(a, b, _step(x))
                 torch.mm(gy[a:whole].t(), x[a:whole], out=gw[e])
                 if whole < b:
                     gw[e].addmm_(gy[whole:b].t(), x[whole:b])
@@ -141,6 +141,11 @@ def _step(x: Tensor) -> int:
     return 64 if x.device.type == "cpu" and x.dtype in (torch.bfloat16, torch.float16) else 1
 
 
+def _whole(begin: int, end: int, step: int) -> int:
+    """Where the last whole step from `begin` on ends."""
+    return end - (end - begin) % step
+
+
 def _runs(ends: list[int]):
     begin = 0
     for e, end in enumerate(ends):
@@ -153,11 +158,11 @@ def _row_runs(ends: list[int], x: Tensor):
     """_runs, in whole steps: what lies behind a run's end is computed by its expert too, and then again by those that it belongs to."""
     step = _step(x)
     for e, a, b in _runs(ends):
-        stretched = a + -(-(b - a) // step) * step
+        stretched = _whole(a, b + step - 1, step)
         if stretched <= ends[-1]:
             yield e, a, stretched
             continue
-        whole = a + (b - a) // step * step
+        whole = _whole(a, b, step)
         if whole > a:
             yield e, a, whole
         if whole < b:

@@ -55,7 +55,7 @@ def _parts(batch: int, inner: int) -> list:
         blocks = -(-inner // LANES)
         ends = [min(inner, LANES * at) for at in cut(blocks, min(threads, blocks))]
         found = [(0, batch, a, b) for a, b in zip(ends, ends[1:])]
-    return [ffi.new("MosscScanPart *", part) for part in found]
+    return [ffi.new("MosscPart *", part) for part in found]
 
 
 def _run(call, parts: list) -> None:
