@@ -1,4 +1,4 @@
-/* Weights in blocks, q8 and q4 (ir/dtype.def), and inputs that are rounded for them. mossc prints this file after product.cuh.
+/* Weights in blocks, q8 and q4 (ir/dtype.def), and inputs that are rounded for them.
  *
  * A panel is groups of 32 k, a group runs of quads: the quad `q` of a run is four outputs, a word each. Of q8 a word is four k of run
  * k / 4, of q4 eight: k 4 j … in the low halves of its bytes, k 16 + 4 j … in the high ones. Scales stand behind a group's runs, those

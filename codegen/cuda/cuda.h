@@ -72,7 +72,7 @@ typedef struct CgCudaPlan {
 } CgCudaPlan;
 
 /* What all programs of a target share, and what is the program's own. cg_cuda_print writes one behind the other. */
-void cg_cuda_print_prelude(const CgCudaTarget *target, SuText *out);
+void cg_cuda_print_library(const CgCudaTarget *target, SuText *out);
 CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *program, SuArena *arena, SuText *out);
 CgCudaPlan cg_cuda_print(const CgCudaTarget *target, const PgProgram *program, SuArena *arena, SuText *out);
 

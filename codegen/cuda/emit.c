@@ -122,7 +122,7 @@ const char *cg_cuda_type(IrDtype dtype) {
     return types[dtype];
 }
 
-/* What product.cuh calls a line is a group; product.c and route_rows.c print loops over lines of one and of two k. */
+/* What weights.cuh calls a line is a group; product.c and route_rows.c print loops over lines of one and of two k. */
 #define IR_DTYPE(name, NAME, file, bytes, group, group_bytes, over, over_bytes, mma, most)                                         \
     _Static_assert((group) <= 2 && (group_bytes) == 64 && (over) == 0, "a line of " #name " is not four quads of one or two k");
 #define IR_BLOCK_DTYPE(...) /* below */

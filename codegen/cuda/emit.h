@@ -79,7 +79,7 @@ void cg_cuda_put_quad(CgCuda *c, const char *base, const char *stride, const cha
 /* PgKernel.norm_behind: prints `norm_w`, `squares` and, where SCALED are values, `scaled`; Y's words are SCALED's. */
 void cg_cuda_norm_behind(CgCuda *c);
 
-const char *cg_cuda_type(IrDtype dtype); /* "BF16": of weights, product.cuh */
+const char *cg_cuda_type(IrDtype dtype); /* "BF16": of weights.cuh */
 const char *cg_cuda_stride(PgLayout layout); /* "ld" or "ldp" */
 const char *cg_cuda_act(PgActivation act);
 const char *cg_cuda_truth(bool condition); /* "true" */

@@ -1,4 +1,4 @@
-/* PG_LINEAR of one row (product.cuh, "one row"): what is read is weights, once, so all is about having many loads on their way. x lies in
+/* PG_LINEAR of one row (row.cuh): what is read is weights, once, so all is about having many loads on their way. x lies in
  * shared memory for the whole phase, through its norm, which every block makes for itself; the first weights are asked for before.
  *
  * A sum over experts of linear layers alone is one long product: its terms' x are scaled by their combine weights. */
@@ -51,7 +51,7 @@ static int split_of(const Row *r) {
     return split;
 }
 
-/* As RowTile::PADDED of product.cuh, GroupRow::PADDED of rounded.cuh. */
+/* As RowTile::PADDED of row.cuh, GroupRow::PADDED of rounded.cuh. */
 static uint64_t padded_of(const Row *r) {
     const IrDtypeInfo *dtype = ir_dtype(r->k->dtype);
     if (ir_is_blocks(r->k->dtype)) {

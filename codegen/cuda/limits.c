@@ -1,16 +1,10 @@
 #include "codegen/cuda/limits.h"
 
+#include "codegen/cuda/library.h"
 #include "codegen/cuda/nvrtc.h"
 
-/* The files as they lie in the source. */
-__asm__(".section .rodata\n"
-        "cg_cuda_limits_text: .incbin \"" CG_CUDA_SOURCE "/limits.cuh\"\n"
-        ".byte 0\n"
-        "cg_cuda_limits_mma: .incbin \"" CG_CUDA_SOURCE "/limits_mma.cuh\"\n"
-        ".byte 0\n"
-        ".previous\n");
-extern const char cg_cuda_limits_text[] __attribute__((visibility("hidden")));
-extern const char cg_cuda_limits_mma[] __attribute__((visibility("hidden")));
+CG_CUDA_TEXT(limits)
+CG_CUDA_TEXT(limits_mma)
 
 /* Chains hide the latency of each other: about 4 cycles of a multiply-add, 20 of an exp, 35 of a product, with two warps or more
  * for each quarter of a multiprocessor. Steps make the loop's own instructions 2 % or less. */
@@ -31,7 +25,7 @@ CgCudaLimit cg_cuda_limit(const CgCudaTarget *target, CgCudaLimitKind kind) {
 
 void cg_cuda_print_limits(const CgCudaTarget *target, SuText *out) {
     su_text_add(out, "enum { THREADS = %d, CHAINS = %d, STEPS = %d };\n", target->threads, CHAINS, STEPS);
-    su_text_add(out, "%s%s", cg_cuda_limits_text, target->tensor_cores ? cg_cuda_limits_mma : "");
+    su_text_add(out, "%s%s", cg_cuda_text_limits, target->tensor_cores ? cg_cuda_text_limits_mma : "");
 }
 
 bool cg_cuda_compile_limits(const CgCudaTarget *target, SuText *out_image, SuDiags *diags) {

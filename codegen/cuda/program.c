@@ -1,8 +1,7 @@
 /* The text of a program: tables of its phases, a function for each kernel, the entries. */
 #include "codegen/cuda/kernels.h"
+#include "codegen/cuda/library.h"
 #include "codegen/cuda/linear.h"
-#include "codegen/cuda/vmath.h"
-#include "codegen/cuda/warpgroup.h"
 #include "codegen/target.h"
 #include "ir/rope.h"
 #include "support/dmath.h"
@@ -11,33 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* prelude.cuh, product.cuh, blocks.cuh, rounded.cuh and pick.cuh as they lie in the source. */
-__asm__(".section .rodata\n"
-        "cg_cuda_prelude: .incbin \"" CG_CUDA_SOURCE "/prelude.cuh\"\n"
-        ".byte 0\n"
-        "cg_cuda_product: .incbin \"" CG_CUDA_SOURCE "/product.cuh\"\n"
-        ".byte 0\n"
-        "cg_cuda_blocks: .incbin \"" CG_CUDA_SOURCE "/blocks.cuh\"\n"
-        ".byte 0\n"
-        "cg_cuda_rounded: .incbin \"" CG_CUDA_SOURCE "/rounded.cuh\"\n"
-        ".byte 0\n"
-        "cg_cuda_pick: .incbin \"" CG_CUDA_SOURCE "/pick.cuh\"\n"
-        ".byte 0\n"
-        ".previous\n");
-extern const char cg_cuda_prelude[] __attribute__((visibility("hidden")));
-extern const char cg_cuda_product[] __attribute__((visibility("hidden")));
-extern const char cg_cuda_blocks[] __attribute__((visibility("hidden")));
-extern const char cg_cuda_rounded[] __attribute__((visibility("hidden")));
-extern const char cg_cuda_pick[] __attribute__((visibility("hidden")));
-
-enum {
-    KERNEL_WORDS = 160,
-    CG_MAX_PARTS = 4,
-    PICK_BYTES = 4096, /* of shared memory: what picking takes */
-    MOST_SLICES = 1024, /* of pick.cuh, whose Kept lies in the scratch memory; or, for several sequences, a List each */
-    MOST_KEPT = 512,
-    SHARED_TILES = 1024 /* of a stage: product.cuh */
-};
+enum { KERNEL_WORDS = 160, CG_MAX_PARTS = 4 };
 
 typedef void (*Emitter)(CgCuda *c);
 
@@ -562,12 +535,12 @@ static bool place_shared_tiles(Printing *p, uint32_t *tile0) {
         if (p->whole_k[kernel]) continue;
         uint32_t tiles = cg_linear_shared_tiles(p->target, &p->program->kernels[kernel]);
         if (tiles == 0) continue;
-        if (next + tiles > SHARED_TILES || step->phases[i].stage == 0) {
+        if (next + tiles > CG_CUDA_SHARED_TILES || step->phases[i].stage == 0) {
             p->whole_k[kernel] = true;
             return false;
         }
         next += tiles;
-        uint32_t bytes = 4 * SHARED_TILES + next * (uint32_t)(p->target->threads / 32) * 2 * CG_CUDA_FEW_ROWS * 64;
+        uint32_t bytes = 4 * CG_CUDA_SHARED_TILES + next * (uint32_t)(p->target->threads / 32) * 2 * CG_CUDA_FEW_ROWS * 64;
         p->plan.image.scratch_fixed = larger(p->plan.image.scratch_fixed, bytes);
         p->shares = true;
     }
@@ -606,18 +579,6 @@ static void note_arena(Printing *p) {
 
 /* ---------------------------------------------------------------------------------------------- the text */
 
-void cg_cuda_print_prelude(const CgCudaTarget *target, SuText *out) {
-    su_text_add(out, "enum { THREADS = %d, WARPS = THREADS / 32, HELD_BYTES = %d };\n", target->threads, CG_CUDA_HELD);
-    su_text_add(out,
-                "enum { PICK_BYTES = %d, MOST_SLICES = %d, MOST_KEPT = %d, PICK_SIZE = %zu, CONTROL_SIZE = %zu };\n"
-                "enum { CHUNK = %d, FEW_ROWS = %d, FEW_BYTES = %u, SHARED_TILES = %d };\n\n",
-                PICK_BYTES, MOST_SLICES, MOST_KEPT, sizeof(RtCudaPick), sizeof(RtCudaControl), CG_CUDA_CHUNK, CG_CUDA_FEW_ROWS,
-                cg_cuda_few_bytes(target), SHARED_TILES);
-    cg_cuda_print_vmath(out);
-    su_text_add(out, "%s\n%s\n%s\n%s\n%s\n", cg_cuda_prelude, cg_cuda_product, cg_cuda_blocks, cg_cuda_rounded, cg_cuda_pick);
-    if (target->warpgroups) cg_cuda_print_warpgroups(out);
-}
-
 CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *program, SuArena *arena, SuText *out) {
     SuArena scratch = {0};
     Printing p = {.target = target, .program = program, .out = out};
@@ -626,9 +587,9 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
     p.own_few = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.ahead = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
     p.whole_k = SU_NEW_ARRAY(&scratch, bool, program->n_kernels);
-    p.plan.image.row_shared = p.plan.image.few_shared = CG_CUDA_HELD + PICK_BYTES;
+    p.plan.image.row_shared = p.plan.image.few_shared = CG_CUDA_HELD + CG_CUDA_PICK_BYTES;
     p.plan.image.scratch_fixed =
-        larger(CG_CUDA_FEW_ROWS * 4 * 4 * MOST_KEPT, 4 * (2 * MOST_SLICES + 4 * (uint64_t)program->vocab_size));
+        larger(CG_CUDA_FEW_ROWS * 4 * 4 * CG_CUDA_MOST_KEPT, 4 * (2 * CG_CUDA_MOST_SLICES + 4 * (uint64_t)program->vocab_size));
     plan_lists(&p, &scratch);
     note_arena(&p);
     for (int list = 0; list < PG_LISTS; list++) print_table(&p.lists[list], out);
@@ -646,6 +607,6 @@ CgCudaPlan cg_cuda_print_program(const CgCudaTarget *target, const PgProgram *pr
 
 CgCudaPlan cg_cuda_print(const CgCudaTarget *target, const PgProgram *program, SuArena *arena, SuText *out) {
     su_text_add(out, "/* %s for %s, printed by mossc %s. */\n\n", program->name, target->name, MOSSC_VERSION);
-    cg_cuda_print_prelude(target, out);
+    cg_cuda_print_library(target, out);
     return cg_cuda_print_program(target, program, arena, out);
 }

@@ -1,5 +1,4 @@
-/* Products of weights in blocks with rounded inputs (blocks.cuh), and one row's of them with either. mossc prints this file after
- * blocks.cuh.
+/* Products of weights in blocks with rounded inputs (blocks.cuh), and one row's of them with either.
  *
  * Rows that a phase has rounded (PG_ROUND) lie as ir/program.h says: bytes [group][ld][32], then scales e [group][ld], then sums of p
  * [group][ld]. Tiles take them a group at a time. With tensor cores lanes have slots, quads and rows as in product.cuh, and of k the words
@@ -217,7 +216,7 @@ template <class W, u32 ROWS, class Tile, u32 STAGES> INLINE void sum_rounded_til
 
 /* ---------------------------------------------------------------------------------------------- tiles of few rows
  *
- * As in product.cuh: a warp has two slots with all rows of the tile and every split-th group; all warps share the rows, which are
+ * As in few.cuh: a warp has two slots with all rows of the tile and every split-th group; all warps share the rows, which are
  * copied for as many groups as fit FEW_BYTES: p [group][rows][2], then e [group][rows], then the sums. */
 
 template <class W> CALLED void sum_few_rounded(Slots slots, RoundedRows rows, u32 K, u32 split) {

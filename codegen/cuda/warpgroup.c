@@ -1,16 +1,6 @@
 /* PG_LINEAR by warpgroups (warpgroup.cuh): two launches, the first of which makes words of x in the scratch memory. The sums of a tile go
  * through the epilogue of all tiles (gemm.c). */
 #include "codegen/cuda/tiles.h"
-#include "codegen/cuda/warpgroup.h"
-
-__asm__(".section .rodata\n"
-        "cg_cuda_hopper_text: .incbin \"" CG_CUDA_SOURCE "/hopper.cuh\"\n"
-        ".byte 0\n"
-        "cg_cuda_warpgroup_text: .incbin \"" CG_CUDA_SOURCE "/warpgroup.cuh\"\n"
-        ".byte 0\n"
-        ".previous\n");
-extern const char cg_cuda_hopper_text[] __attribute__((visibility("hidden")));
-extern const char cg_cuda_warpgroup_text[] __attribute__((visibility("hidden")));
 
 enum {
     WORDS_K = 64,
@@ -25,11 +15,6 @@ enum {
     QUADS_AT_ONCE = 4, /* of the sums, that a thread takes through the epilogue */
     TYPICAL_ROWS = 8192 /* of a large step: CG_CUDA_MAX_ROWS */
 };
-
-void cg_cuda_print_warpgroups(SuText *out) {
-    su_text_add(out, "enum { WARPGROUP_THREADS = %d };\n%s\n%s\n", CG_CUDA_WARPGROUP_THREADS, cg_cuda_hopper_text,
-                cg_cuda_warpgroup_text);
-}
 
 /* ---------------------------------------------------------------------------------------------- shapes */
 

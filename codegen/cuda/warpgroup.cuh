@@ -1,12 +1,12 @@
 /* Tiles of many rows by warpgroups (hopper.cuh), for linear layers with weights of 16 bits.
  *
- * A launch before makes *words* of x: numbers of the weights' type, `high` and, if not FAST, `low` (product.cuh), as products read them:
+ * A launch before makes *words* of x: numbers of the weights' type, `high` and, if not FAST, `low` (words.cuh), as products read them:
  *
  *   words[ceil(K / 64)][high, low][rows][64 numbers]     zeros from K on
  *
  * The 64 numbers of a row are eight units of 16 bytes; unit u lies at u ^ (row % 8), which is how shared memory swizzled in 128 bytes has
  * it, so that a tile's rows of 64 k are one piece that a bulk copy brings. Units 2 p and 2 p + 1 are panel p of four: pairs of k 0, 2, 4, 6
- * and 1, 3, 5, 7 of its eight. A lane then has four k in a row, as an arranged panel gives them (prelude.cuh): of the two pairs of k
+ * and 1, 3, 5, 7 of its eight. A lane then has four k in a row, as an arranged panel gives them (numbers.cuh): of the two pairs of k
  * of lane t the product's k are 2 t, 2 t + 1 and 2 t + 8, 2 t + 9.
  *
  * A block has SLOTS slots and ROWS rows. Two warpgroups multiply, a slot a warp: weights come straight from memory to the registers of the

@@ -1,4 +1,4 @@
-/* Which values are written as 16-bit words by the kernel that makes them (product.cuh, "x for tensor cores"), so that the linear layers
+/* Which values are written as 16-bit words by the kernel that makes them (words.cuh), so that the linear layers
  * which multiply them need not round. */
 #ifndef MOSSC_CODEGEN_CUDA_WORDS_H
 #define MOSSC_CODEGEN_CUDA_WORDS_H

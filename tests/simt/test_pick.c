@@ -7,13 +7,14 @@
 #include <string.h>
 
 #include "codegen/cuda/emit.h"
+#include "codegen/cuda/library.h"
 #include "guarded.h"
 #include "library.h"
 #include "ir/program.h"
 #include "mossc/moss.h"
 #include "tests/random/rng.h"
 
-enum { SKIPPED = 77, SEQUENCES = 24, ROUNDS = 12, MOST = 2500, PICK_BYTES = 4096, SLICES = 1024, KEPT = 512 };
+enum { SKIPPED = 77, SEQUENCES = 24, ROUNDS = 12, MOST = 2500, SLICES = CG_CUDA_MOST_SLICES, KEPT = CG_CUDA_MOST_KEPT };
 
 /* What one launch picks from. */
 typedef struct Round {
@@ -29,7 +30,7 @@ typedef struct Round {
 
 static void print_text(const CgCudaTarget *target, SuText *out) {
     su_text_add(out, "#include \"simt.h\"\n");
-    cg_cuda_print_prelude(target, out);
+    cg_cuda_print_library(target, out);
     su_text_add(out, "static void pick(const SimtLaunch *l) {\n"
                      "    pick_tokens((Step *)l->step, (Control *)l->control, 0);\n"
                      "}\n"
@@ -107,7 +108,7 @@ static bool launch(const SimtLibrary *library, Round *r, uint32_t first, uint32_
                     .control = &control,
                     .blocks = together ? 7 : 5,
                     .threads = 256,
-                    .shared = CG_CUDA_HELD + PICK_BYTES,
+                    .shared = CG_CUDA_HELD + CG_CUDA_PICK_BYTES,
                     .order = order,
                     .finding = finding,
                     .finding_bytes = sizeof finding,

@@ -61,7 +61,7 @@ static void print_case(const CgCudaTarget *target, Case *c, int index, bool draw
 static void print_text(const CgCudaTarget *target, Case *cases, int n, bool drawn, SuText *out) {
     su_text_add(out, "#include \"simt.h\"\n#define _Static_assert static_assert\n#include \"ir/program.h\"\n#include "
                      "\"ir/cuda_image.h\"\n");
-    cg_cuda_print_prelude(target, out);
+    cg_cuda_print_library(target, out);
     su_text_add(out,
                 "static_assert(sizeof(Step) == sizeof(RtArgs) && offsetof(Step, out_stride) == offsetof(RtArgs, out_stride) &&\n"
                 "              offsetof(Step, nonfinite) == offsetof(RtArgs, nonfinite) && offsetof(Step, n_out_rows) == "
