@@ -51,8 +51,9 @@ class MosscModel(PreTrainedModel):
 
     def __init__(self, config: MosscConfig):
         super().__init__(config)
-        spec, tensors = config.spec, config.tensors()
-        self._spec = spec
+        spec, known = config.spec, config.as_spec()
+        tensors = known.tensors
+        self._spec, self._most_positions = spec, known.max_positions
         self._rounding = Rounding(config.fake_quantise, spec["weights"].get("activations") == "q8")
         context = Context(spec["d_model"], spec["norm"]["eps"])
         outer = [t for t in tensors if not t.name.startswith("blocks.")]
@@ -111,6 +112,7 @@ class MosscModel(PreTrainedModel):
         x = self._embedding(input_ids, tensors) if inputs_embeds is None else inputs_embeds
         cache = cache if cache is not None else MosscCache(len(self.blocks)) if use_cache else None
         position = 0 if cache is None else cache.position
+        self._check_place(x, cache, position)
         losses, seen = [], []
         for i, layer in enumerate(self.blocks):
             if output_hidden_states:
@@ -127,6 +129,13 @@ class MosscModel(PreTrainedModel):
             cache.position, cache.batch = position + x.shape[1], x.shape[0]
         x = self._final_norm(x, tensors, "final_norm")
         return x, cache, losses, tuple(seen) if output_hidden_states else None
+
+    def _check_place(self, x: Tensor, cache: MosscCache | None, position: int) -> None:
+        """ValueError: x does not go on with the cache's sequences, or there are no positions left for it."""
+        if position and cache.batch != x.shape[0]:
+            raise ValueError(f"the cache is of {cache.batch} sequences, the input has {x.shape[0]}")
+        if self._most_positions and position + x.shape[1] > self._most_positions:
+            raise ValueError(f"a sequence of {position + x.shape[1]} tokens, and the spec's max_positions is {self._most_positions}")
 
     def forward(
         self,

@@ -50,7 +50,7 @@ def _q8(w: Tensor) -> Tensor:
 
 def _q4(w: Tensor, exact: bool) -> Tensor:
     """exact: in w's own type; otherwise as the float32 number that a weight is."""
-    rows = w.float().reshape(-1, w.shape[-1])
+    rows = w.detach().float().reshape(-1, w.shape[-1])  # no_grad is the calling thread's alone
     q, D, M = _q4_on_cpu(rows) if rows.device.type == "cpu" else q4_numbers(rows)
     kind = w.dtype if exact else torch.float32
     value = D.to(kind)[..., None] * grouped(q.to(kind)) - M.to(kind)[..., None]

@@ -5,6 +5,7 @@ from torch_common import (ROOT, TINY, MosscConfig, MosscForCausalLM, drawn_model
                           torch)
 from transformers import AutoModel, AutoModelForCausalLM
 
+from mossc.torch import native
 from mossc.torch.blocks.base import conv_act
 from mossc.torch.quant_search import q4_numbers
 from mossc.torch.scan import expert_scan
@@ -185,6 +186,26 @@ def test_a_cache_is_cloned_repeated_and_chosen_from(m):
         for kept, rows in ((cache, [1, 0, 1, 0]), (copy, [1, 0])):
             assert kept.batch == len(rows)
             assert torch.allclose(model(tokens[rows, 5:], cache=kept).logits, whole[rows], atol=1e-9)
+
+
+def test_a_cache_of_other_sequences_is_refused(m):
+    model = model_of(KINDS).eval()
+    with torch.no_grad():
+        cache = model(torch.zeros(1, 4, dtype=torch.long), use_cache=True).cache
+        assert "1 sequences, the input has 64" in str(raises(ValueError, model, torch.zeros(64, 8, dtype=torch.long), cache=cache))
+    for change in ({"state": (2, 1, 64, 4)}, {"C": (1, 5, 1, 3)}, {"dt": (1, 4, 1, 64)}, {"A": (2, 64, 4)}):
+        shapes = {"x": (1, 5, 64), "dt": (1, 5, 1, 64), "B": (1, 5, 1, 4), "C": (1, 5, 1, 4), "A": (1, 64, 4), "state": (1, 1, 64, 4), **change}
+        assert next(iter(change)) in str(raises(ValueError, native.expert_scan, *map(torch.zeros, shapes.values()), None, None))
+    assert "past" in str(raises(ValueError, native.conv_silu, torch.zeros(4, 5, 64), torch.zeros(1, 3, 64), torch.zeros(64, 4), None))
+
+
+def test_no_sequence_is_longer_than_the_spec_says(m):
+    model = model_of(TINY.replace(", window: 8", "") + "max_positions: 8\n").eval()
+    tokens = torch.zeros(1, 9, dtype=torch.long)
+    with torch.no_grad():
+        cache = model(tokens[:, :8], use_cache=True).cache
+        for given in ({"input_ids": tokens}, {"input_ids": tokens[:, :1], "cache": cache}):
+            assert "max_positions is 8" in str(raises(ValueError, model, **given))
 
 
 def test_generation_with_a_cache_is_that_without(m):
