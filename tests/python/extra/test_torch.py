@@ -133,6 +133,72 @@ def test_autocast_is_near_float32_and_keeps_states_in_it(m):
     assert torch.nn.functional.cosine_similarity(*whole, dim=0) > 0.98
 
 
+MAMBA2 = "kind: mamba2, d_inner: 64, head_dim: 16, d_state: 8"
+MAMBA3 = "kind: mamba3, d_inner: 32, head_dim: 16, d_state: 8"
+# A block of each kind and way of computing; the tolerance is of 16 bits, so each stands alone.
+BLOCKS = (
+    "ssm: {d_state: 8}",
+    "ssm: {d_state: 8, discretize: zoh}",
+    "ssm: {d_state: 8, experts: {count: 3, per_expert: [x_proj, dt_proj, A, D]}}",
+    "ssm: {d_state: 8, experts: {count: 3, per_expert: [in_proj, conv, A, D], combine: params}}",
+    f"ssm: {{{MAMBA2}}}",
+    f"ssm: {{{MAMBA2}, discretize: zoh}}",
+    f"ssm: {{{MAMBA2}, experts: {{count: 3, per_expert: [bc_proj, dt_proj, A]}}}}",
+    f"ssm: {{{MAMBA2}, experts: {{count: 3, per_expert: [dt_proj, A, D], idle: update}}}}",
+    f"ssm: {{{MAMBA2}, experts: {{count: 3, per_expert: [bc_proj, dt_proj, A, D, conv], combine: params}}}}",
+    f"ssm: {{{MAMBA3}}}",
+    f"ssm: {{{MAMBA3}, mimo_rank: 2}}",
+    "mlp: {d_ff: 48}",
+    "mlp: {d_ff: 48, experts: {count: 4, shared: 1}}",
+    "attention: {n_heads: 2, rope: {}, window: 8}",
+    "shortconv",
+)
+
+
+def of_block(block):
+    head = TINY[: TINY.index("stack:")]
+    return model_of(f"{head}stack:\n  - {block}\n")
+
+
+def test_every_block_computes_in_16_bits_and_under_autocast(m):
+    """Near float32, with gradients in the parameters' type and float32 sums; in one piece, in pieces, and in generate."""
+    tokens = torch.randint(0, 256, (2, 70), generator=torch.Generator().manual_seed(2))
+    for block in BLOCKS:
+        with torch.no_grad():
+            exact = of_block(block).eval()(tokens).logits
+        for dtype, bound in ((torch.bfloat16, 2e-2), (torch.float16, 3e-3)):
+            for autocast in (False, True):
+                model = of_block(block) if autocast else of_block(block).to(dtype)
+                with torch.autocast("cpu", dtype, enabled=autocast):
+                    out = model.train()(tokens, labels=tokens)
+                    out.loss.backward()
+                    with torch.no_grad():
+                        first = model.eval()(tokens[:, :30], use_cache=True)
+                        rest = model(tokens[:, 30:], cache=first.cache).logits
+                case = (block, dtype, autocast)
+                assert out.logits.dtype == dtype, case
+                for logits in (out.logits, torch.cat([first.logits, rest], 1)):
+                    assert (logits.float() - exact).norm() <= bound * exact.norm(), case
+                assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters()), case
+                assert {unit["s"].dtype for units in first.cache.states for unit in units if "s" in unit} <= {torch.float32}, case
+                if not autocast:
+                    assert model.generate(tokens[:, :3], max_new_tokens=2, do_sample=False).shape == (2, 5), case
+
+
+def test_a_saved_model_is_loaded_in_16_bits(m):
+    model_of(KINDS).save_pretrained(m.directory / "saved")
+    model = MosscForCausalLM.from_pretrained(m.directory / "saved", dtype=torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert model.generate(torch.randint(0, 256, (1, 5)), max_new_tokens=3, do_sample=False).shape == (1, 8)
+
+
+def test_weights_of_few_bits_have_gradients(m):
+    for dtype in ("q8", "q4"):
+        model = model_of(TINY + f"weights: {{dtype: {dtype}}}\n")
+        model(torch.randint(0, 256, (1, 9)), labels=torch.randint(0, 256, (1, 9))).loss.backward()
+        assert model.blocks[1].up_proj.weight.grad.abs().sum() > 0
+
+
 def test_the_search_for_q4_in_tensors_gives_the_bits_of_c(m):
     torch.manual_seed(1)
     for shape, change in (((7, 300), lambda w: w), ((5, 33), lambda w: w.abs() + 0.1), ((4, 256), lambda w: w * 1e-9), ((3, 40), lambda w: w * 0),
