@@ -18,7 +18,7 @@ from .blocks import Context
 from .cache import MosscCache
 from .config import MosscConfig
 from .layer import Block, Lender, Norm
-from .losses import router_losses, text_loss
+from .losses import router_losses, share_of_batch, text_loss
 from .rounding import Rounding
 from .tree import held, hold
 
@@ -168,19 +168,21 @@ class MosscForCausalLM(MosscModel, GenerationMixin):
         num_items_in_batch: Tensor | int | None = None,
         **_,
     ) -> MosscOutput:
-        """input_ids [B, T]; labels [B, T], −100 where none: label t is what logits t − 1 are scored on."""
+        """input_ids [B, T]; labels [B, T], −100 where none: label t is what logits t − 1 are scored on. num_items_in_batch: these are a part
+        of a batch with so many labels, whose losses the parts' losses add up to."""
         x, cache, losses, seen = self._stack(input_ids, inputs_embeds, attention_mask, cache, use_cache, output_hidden_states)
         logits = self._logits(x[:, -logits_to_keep:] if logits_to_keep else x)
         out = MosscOutput(logits=logits, cache=cache, hidden_states=seen, **router_losses(losses, self.training))
         if labels is not None:
             out.text_loss = text_loss(logits[:, :-1], labels[:, 1:], num_items_in_batch)
-            out.loss = self.add_router_losses(out.text_loss, out)
+            out.loss = self.add_router_losses(out.text_loss, out, share_of_batch(labels[:, 1:], num_items_in_batch))
         return out
 
-    def add_router_losses(self, loss: Tensor, out: MosscOutput) -> Tensor:
+    def add_router_losses(self, loss: Tensor, out: MosscOutput, share: Tensor | float = 1.0) -> Tensor:
+        """share: how much of a batch `out` is of."""
         if not self.training or out.balance_loss is None:
             return loss
-        return loss + self.config.balance_loss * out.balance_loss + self.config.z_loss * out.z_loss
+        return loss + share * (self.config.balance_loss * out.balance_loss + self.config.z_loss * out.z_loss)
 
     @torch.no_grad()
     def balance_experts(self, loads: tuple[Tensor, ...], rate: float) -> None:

@@ -306,6 +306,47 @@ def test_transformers_trainer_trains_saves_and_goes_on(m):
     assert m.run("run", "trained/checkpoint-4/spec.yaml", "-w", "trained/checkpoint-4/model.safetensors", "--prompt", "It", "-n", "3").stdout
 
 
+def gradients_of(model, parts):
+    """The gradient of a batch that comes in parts (tokens, labels)."""
+    items = sum((labels[:, 1:] != -100).sum() for _, labels in parts)
+    model.zero_grad()
+    for tokens, labels in parts:
+        model(tokens, labels=labels, num_items_in_batch=items).loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_parts_of_a_batch_have_the_gradient_of_the_whole(m):
+    """Parts route the same tokens, since a balance loss depends on what is routed together; their labels differ in number."""
+    model = model_of(TINY).double().train()
+    model.config.balance_loss, model.config.z_loss = 1.0, 0.1
+    tokens = torch.randint(0, 256, (2, 12), generator=torch.Generator().manual_seed(2))
+    few = tokens.clone()
+    few[:, 5:] = -100
+    whole = gradients_of(model, [(torch.cat([tokens, tokens]), torch.cat([tokens, few]))])
+    alone = model(torch.cat([tokens, tokens]), labels=torch.cat([tokens, few]))
+    assert alone.balance_loss > 0.5 and abs(alone.loss - alone.text_loss - alone.balance_loss - 0.1 * alone.z_loss) < 1e-12
+    parts = gradients_of(model, [(tokens, tokens), (tokens, few)])
+    for name, gradient in whole.items():
+        assert torch.allclose(parts[name], gradient, rtol=1e-6, atol=1e-9), name  # a share is float32
+
+
+def test_transformers_trainer_counts_router_losses_once(m):
+    from transformers import Trainer, TrainingArguments
+    row = torch.randint(0, 256, (12,), generator=torch.Generator().manual_seed(2)).tolist()
+
+    def trained(rows, parts):
+        model = model_of(TINY)
+        model.config.balance_loss, model.config.z_loss = 1.0, 0.1
+        arguments = TrainingArguments(str(m.directory / "trained"), max_steps=1, per_device_train_batch_size=rows, gradient_accumulation_steps=parts,
+                                      learning_rate=0.1, max_grad_norm=0, optim="sgd", report_to=[], use_cpu=True, save_strategy="no")
+        Trainer(model, arguments, train_dataset=[{"input_ids": row, "labels": row}] * 4).train()
+        return model.state_dict()
+
+    whole = trained(4, 1)
+    for name, value in trained(1, 4).items():
+        assert torch.allclose(value, whole[name], rtol=1e-4, atol=1e-6), name
+
+
 def test_padding_before_a_sequence_is_refused(m):
     model, tokens = model_of(KINDS).eval(), torch.randint(0, 256, (1, 4))
     model(tokens, attention_mask=torch.tensor([[1, 1, 1, 0]]))
