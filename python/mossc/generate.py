@@ -251,7 +251,7 @@ def begin(model: Model, state: State, before: typing.Any, *, seen: typing.Any, m
         picker.feed(seen)
         picker.feed(before)
     texts = [stop] if isinstance(stop, str) else list(stop)
-    array, owners = strings([text.encode() for text in texts])
+    array, owners = strings("stop", [text.encode() for text in texts])
     completion = struct("MossCompletion", count=NO_BOUND if max_tokens is None else max_tokens, stops=array, n_stops=len(texts),
                         ignore_eos=ignore_eos, whole=whole, picker=picker.pointer if picker else ffi.NULL)
     check(lib.moss_completion_check(model._c, model.tokenizer._c, sampler, completion))

@@ -78,7 +78,7 @@ class Model:
                 elements.raise_error()
             else:
                 paths = [given] if isinstance(given, (str, os.PathLike)) else list(given)
-                array, owners = strings([path_bytes(path) for path in paths])
+                array, owners = strings("weights", [path_bytes(path) for path in paths])
                 error = lib.mossc_model_open(compiled, array, len(owners), options, diags.pointer, out)
             diags.check(error)
         return Handle(out[0], lib.moss_model_free, self._compiled)
@@ -279,4 +279,6 @@ class Model:
         self.close()
 
     def __repr__(self) -> str:
+        if not self._handle.is_open:
+            return f"<mossc.Model {self.spec.name}, closed>"
         return f"<mossc.Model {self.spec.name}, {text_of(lib.moss_program_name(self._program))}>"
