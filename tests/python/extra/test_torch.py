@@ -5,6 +5,7 @@ from torch_common import (ROOT, TINY, MosscConfig, MosscForCausalLM, drawn_model
                           torch)
 from transformers import AutoModel, AutoModelForCausalLM
 
+from mossc.torch import MosscModel
 from mossc.torch.blocks.base import conv_act
 from mossc.torch.quant_search import q4_numbers
 from mossc.torch.scan import expert_scan
@@ -351,6 +352,39 @@ def test_padding_before_a_sequence_is_refused(m):
     model, tokens = model_of(KINDS).eval(), torch.randint(0, 256, (1, 4))
     model(tokens, attention_mask=torch.tensor([[1, 1, 1, 0]]))
     assert "right" in str(raises(ValueError, model, tokens, attention_mask=torch.tensor([[0, 1, 1, 1]])))
+
+
+def test_hidden_states_and_tuples_are_as_in_transformers(m):
+    model, tokens = model_of(KINDS).eval(), torch.randint(0, 256, (2, 7))
+    with torch.no_grad():
+        out = model(tokens, labels=tokens, output_hidden_states=True)
+        seen = out.hidden_states
+        assert len(seen) == len(model.blocks) + 1 and torch.equal(model._logits(seen[-1]), out.logits)
+        assert torch.equal(seen[0], model.embed.weight[tokens]) and torch.equal(seen[-2], model.blocks[-2](seen[-3], None, 0)[0])
+        loss, logits, *_ = model(tokens, labels=tokens, return_dict=False)
+        assert torch.equal(loss, out.loss) and torch.equal(logits, out.logits)
+        model.config.return_dict = False
+        assert torch.equal(model(tokens)[0], out.logits) and torch.equal(model(tokens, return_dict=True).logits, out.logits)
+        base = MosscModel(MosscConfig.from_spec(mossc.Spec(TINY))).eval()
+        assert torch.equal(base(tokens, return_dict=False)[0], base(tokens).last_hidden_state)
+
+
+def test_inputs_that_cannot_be_meant_are_refused(m):
+    model, tokens = model_of(KINDS).eval(), torch.randint(0, 256, (2, 7))
+    for wrong in (tokens[:, :0], tokens[:0]):
+        assert "at least one token, not an input of shape" in str(raises(ValueError, model, wrong))
+    assert "neither" in str(raises(ValueError, model)) and "both" in str(raises(ValueError, model, tokens, inputs_embeds=model.embed.weight[tokens]))
+    running = torch.arange(7).expand(2, 7)
+    with torch.no_grad():
+        whole = model(tokens).logits
+        assert torch.equal(model(tokens, position_ids=running).logits, whole) and torch.equal(model(tokens, position_ids=running[:1]).logits, whole)
+        padded, mask = running.clone(), torch.ones(2, 7)
+        padded[1, 5:], mask[1, 5:] = 1, 0
+        model(tokens, position_ids=padded, attention_mask=mask)
+        cache = model(tokens[:, :4], use_cache=True).cache
+        model(tokens[:, 4:], position_ids=running[:, 4:], attention_mask=mask, cache=cache.clone())
+    for ids, more in ((padded, {}), (torch.tensor([[0, 1, 2, 0, 1, 2, 3]]), {}), (running[:, :3], {"cache": cache})):
+        assert "position_ids: expected" in str(raises(ValueError, model, tokens[:, : ids.shape[1]], position_ids=ids, **more))
 
 
 def test_select_bias_moves_towards_what_is_chosen_less(m):
