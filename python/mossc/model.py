@@ -78,7 +78,7 @@ class Model:
                 elements.raise_error()
             else:
                 paths = [given] if isinstance(given, (str, os.PathLike)) else list(given)
-                array, owners = strings([path_bytes(path) for path in paths])
+                array, owners = strings("weights", [path_bytes(path) for path in paths])
                 error = lib.mossc_model_open(compiled, array, len(owners), options, diags.pointer, out)
             diags.check(error)
         return Handle(out[0], lib.moss_model_free, self._compiled)
@@ -213,7 +213,7 @@ class Model:
             check(lib.mossc_score(self._c, state._c, int32_pointer(piece), len(piece), logprobs, best))
         return out
 
-    def generate(self, prompt: typing.Any = None, *, state: State | None = None, max_tokens: int | None = 256,
+    def generate(self, prompt: typing.Any = None, *, state: State | None = None, seen: typing.Any = (), max_tokens: int | None = 256,
                  temperature: float | None = None, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
                  repeat_penalty: float | None = None, presence_penalty: float = 0, frequency_penalty: float = 0, penalty_window: int = 0,
                  logit_bias: typing.Mapping[int, float] | None = None, seed: int = 0, stop: str | typing.Sequence[str] = (),
@@ -221,7 +221,8 @@ class Model:
                  grammar: str | None = None, mask: Mask | None = None, whole: bool = False) -> Generation:
         """Feeds a prompt, ids or a text, and gives an iterator over what follows: pieces with a token and its text, in characters.
 
-        state: the sequence to go on with; None: a new one. Without a prompt it goes on from the state's logits. max_tokens: None: up to an end.
+        state: the sequence to go on with; None: a new one. Without a prompt it goes on from the state's logits. seen: what that state was fed
+        already, ids or a text, which a state does not keep: penalties then count it too. max_tokens: None: up to an end.
         temperature (0: the most probable token), top_k (0: all), top_p, min_p, repeat_penalty: None: those of `defaults`.
         penalty_window: how many of the last tokens, the prompt's too, penalties count; 0: 64, -1: all. logit_bias: id to what is added to
         its logit; -inf: never. seed: the same gives the same text on every machine. stop: texts that end it, of which nothing is given.
@@ -233,7 +234,7 @@ class Model:
         Ctrl-C ends it between steps, within the prompt too."""
         before = self._tokens([] if prompt is None else prompt)
         mask = mask_of(self, mask, json_schema=json_schema, regex=regex, grammar=grammar)
-        return begin(self, state or self.state(), before, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+        return begin(self, state or self.state(), before, seen=self._tokens(seen), max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
                      repeat_penalty=repeat_penalty, presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
                      penalty_window=penalty_window, logit_bias=logit_bias, seed=seed, stop=stop, ignore_eos=ignore_eos, logprobs=logprobs,
                      mask=mask, whole=whole)
@@ -278,4 +279,6 @@ class Model:
         self.close()
 
     def __repr__(self) -> str:
+        if not self._handle.is_open:
+            return f"<mossc.Model {self.spec.name}, closed>"
         return f"<mossc.Model {self.spec.name}, {text_of(lib.moss_program_name(self._program))}>"

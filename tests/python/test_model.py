@@ -106,7 +106,7 @@ def test_a_model_lasts_as_long_as_its_states(m):
     state, text = model.state(), model.tokenizer
     assert text.decode(text.encode("Zoë 😀")) == "Zoë 😀"
     model.close()
-    assert "closed" in str(raises(ValueError, model.state))
+    assert "closed" in str(raises(ValueError, model.state)) and repr(model) == "<mossc.Model tiny, closed>"
     state.close()
     del model, state
     for order in range(2): # cycles are collected in an order of Python's own

@@ -16,6 +16,11 @@ def text_loss(logits: Tensor, labels: Tensor, items: Tensor | int | None = None)
     return loss if items is None else loss / items
 
 
+def share_of_batch(labels: Tensor, items: Tensor | int | None) -> Tensor | float:
+    """How much of a batch of `items` labels these are: what losses that are means count in it, so that its parts add up to one."""
+    return 1.0 if items is None else (labels != -100).sum() / items
+
+
 def router_losses(routers: list[RouterLoss], training: bool) -> dict:
     """The members of MosscOutput that say how routers did.
 
