@@ -3,7 +3,7 @@ import sys
 
 from torch_common import (ROOT, TINY, MosscConfig, MosscForCausalLM, drawn_model, mossc, np, random_specs, raises, reference_logits, run_tests,
                           torch)
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from mossc.torch.blocks.base import conv_act
 from mossc.torch.quant_search import q4_numbers
@@ -170,6 +170,22 @@ def test_a_saved_model_has_its_tokenizer_beside_it(m):
     again.write(m.directory / "again")
     assert mossc.Tokenizer(mossc.Spec(m.directory / "again/spec.yaml")).encode("It was dark") == ids
     assert sorted(p.name for p in (m.directory / "again").iterdir()) == ["config.json", "spec.yaml", "tokenizer.json"]
+    loaded = AutoModelForCausalLM.from_pretrained(m.directory / "moved")
+    loaded.save_pretrained(m.directory / "by_auto")
+    assert mossc.Tokenizer(mossc.Spec(m.directory / "by_auto/spec.yaml")).encode("It was dark") == ids
+    (m.directory / "moved/tokenizer.json").unlink()
+    raises(FileNotFoundError, loaded.save_pretrained, m.directory / "half")
+    assert not (m.directory / "half").exists() or not list((m.directory / "half").iterdir())
+
+
+def test_the_spec_of_a_directory_is_its_spec_yaml(m):
+    model_of(KINDS).save_pretrained(m.directory / "saved")
+    path = m.directory / "saved/spec.yaml"
+    path.write_text(mossc.Spec(path, set={"logit_scale": 0.25}).yaml())
+    for kind in (MosscConfig, AutoConfig):
+        assert kind.from_pretrained(m.directory / "saved").spec["logit_scale"] == 0.25, kind
+    for kind in (MosscForCausalLM, AutoModelForCausalLM, AutoModel):
+        assert kind.from_pretrained(m.directory / "saved").config.spec["logit_scale"] == 0.25, kind
 
 
 def test_a_cache_is_cloned_repeated_and_chosen_from(m):
