@@ -112,14 +112,30 @@ def test_the_convolution_in_c_is_that_in_tensors(m):
             assert (mine.double() - exact).abs().max() <= 2e-6 * exact.abs().max(), (b, T, I, W)
 
 
-def test_autocast_is_near_float32_and_keeps_states_in_it(m):
-    """Of mamba1's ways: one state, experts with states, experts that mix parameters, zero-order hold."""
-    model = model_of(TINY + """\
+# Mamba1's ways: one state, experts with states, experts that mix parameters, zero-order hold.
+SCANS = TINY + """\
   - ssm: {d_state: 8}
   - ssm: {d_state: 8, experts: {count: 3, per_expert: [x_proj, dt_proj, A, D], combine: outputs}}
   - ssm: {d_state: 8, experts: {count: 3, per_expert: [A, D], combine: params}}
   - ssm: {d_state: 8, discretize: zoh}
-""")
+"""
+
+
+def test_a_module_in_bf16_computes_and_learns(m):
+    """Its numbers are rounded, its scans are in float32."""
+    model = model_of(SCANS)
+    tokens = torch.randint(0, model.config.vocab_size, (2, 40))
+    exact = model(tokens, labels=tokens).loss
+    model = model.to(torch.bfloat16)
+    out = model(tokens, labels=tokens, use_cache=True)
+    assert out.logits.dtype == torch.bfloat16 and abs(out.loss - exact) <= 0.02 * exact, (out.loss, exact)
+    assert {unit["s"].dtype for units in out.cache.states for unit in units if "s" in unit} == {torch.float32}
+    out.loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_autocast_is_near_float32_and_keeps_states_in_it(m):
+    model = model_of(SCANS)
     tokens = torch.randint(0, model.config.vocab_size, (2, 40))
     found = []
     for on in (False, True):
