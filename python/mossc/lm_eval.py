@@ -9,11 +9,12 @@ once for all of them, and each goes on from a clone of that state: with the same
 
     --model_args spec=    a spec, or a directory that `mossc import` made         weights=  checkpoint; several with + between (default:
                                                                                             model.safetensors beside spec.yaml)
-                 device=  cpu, cuda, cuda:N; threads=N; isa=; fast=true            max_length=  tokens of a context (default: the model's)
+                 device=  cpu (default), cuda, cuda:N; threads=N; isa=; fast=true  max_length=  tokens of a context (default: the model's)
                  max_gen_toks=  tokens that are generated at most, unless the task says it (256)
 """
 from __future__ import annotations
 
+import argparse
 import functools
 import hashlib
 import logging
@@ -24,7 +25,7 @@ import numpy as np
 
 import mossc
 from mossc.chat import BOS, Message, Template, ids_of
-from mossc.errors import without
+from mossc.errors import MosscError, without
 from mossc.logprobs import log_probabilities
 from mossc.spec import find
 
@@ -145,6 +146,16 @@ class MosscLM(TemplateLM):
         self.scorer = Scorer(self.model)
         self._chats = self.model.defaults.chat_template is not None  # texts may have its marks
 
+    @classmethod
+    def create_from_arg_string(cls, arg_string: str, additional_config: dict | None = None) -> MosscLM:
+        return cls.create_from_arg_obj(utils.simple_parse_args_string(arg_string), additional_config)
+
+    @classmethod
+    def create_from_arg_obj(cls, arg_dict: dict, additional_config: dict | None = None) -> MosscLM:
+        """arg_dict: --model_args, which win over options of the same names."""
+        options = {name: value for name, value in (additional_config or {}).items() if value is not None}
+        return cls(**{**options, **arg_dict})
+
     # ---- text
 
     @property
@@ -257,11 +268,31 @@ class MosscLM(TemplateLM):
         return pieces.text()
 
 
-def main() -> None:
-    """The harness's command line."""
-    from lm_eval.__main__ import cli_evaluate
+def _settle_device(options: argparse.Namespace) -> None:
+    """Of `run` with a model of mossc: the CPU, unless --device or the file of --config says another. The harness's own default is a GPU."""
+    from lm_eval.config.evaluate_config import EvaluatorConfig
 
-    cli_evaluate()
+    if options.command != "run":
+        return
+    given = EvaluatorConfig.load_yaml_config(options.config) if options.config else {}
+    if (options.model or given.get("model")) == "mossc" and "device" not in given and not options.device:
+        options.device = "cpu"
+
+
+def main() -> int:
+    """The harness's command line. Gives the exit status."""
+    from lm_eval._cli import HarnessCLI
+
+    utils.setup_logging()
+    command = HarnessCLI()
+    options = command.parse_args()
+    try:
+        _settle_device(options)
+        command.execute(options)
+    except MosscError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -23,6 +23,11 @@ def _resolved(spec: mossc.Spec) -> dict:
     return out
 
 
+def _with_spec(values: dict, path: pathlib.Path) -> dict:
+    """The values of config.json with the spec of this spec.yaml, if it is there."""
+    return {**values, "spec": _resolved(mossc.Spec(path))} if path.is_file() else values
+
+
 def _copy(source: pathlib.Path, to: pathlib.Path) -> None:
     if not to.exists() or not filecmp.cmp(source, to, shallow=False):
         with open(source, "rb") as file:
@@ -57,11 +62,15 @@ class MosscConfig(PretrainedConfig):
     @classmethod
     def get_config_dict(cls, name, **kwargs) -> tuple[dict, dict]:
         """A directory's spec.yaml is the spec, whatever config.json says."""
+        path = pathlib.Path(name) / kwargs.get("subfolder", "") / SPEC
         values, kwargs = super().get_config_dict(name, **kwargs)
-        path = pathlib.Path(name) / SPEC
-        if path.is_file():
-            values["spec"] = _resolved(mossc.Spec(path))
-        return values, kwargs
+        return _with_spec(values, path), kwargs
+
+    @classmethod
+    def from_dict(cls, config_dict: dict, **kwargs) -> MosscConfig | tuple[MosscConfig, dict]:
+        """AutoConfig comes here without get_config_dict of this class, with the directory as name_or_path."""
+        name = kwargs.get("name_or_path")
+        return super().from_dict(config_dict if name is None else _with_spec(config_dict, pathlib.Path(name) / SPEC), **kwargs)
 
     def to_dict(self) -> dict:
         """What config.json has: the tokenizer's file by the name that `write_spec` gives it."""

@@ -88,12 +88,12 @@ class MosscModel(PreTrainedModel):
             self.config.as_spec().write_fresh(path, seed)
             self.load_state_dict(load_file(path))
 
-    def save_pretrained(self, save_directory, **kwargs) -> None:
+    def save_pretrained(self, save_directory, is_main_process: bool = True, **kwargs) -> None:
         """config.json, model.safetensors (the trained numbers; `mossc` rounds them as this module does) and spec.yaml: what
         `mossc run DIR/spec.yaml -w DIR/model.safetensors` takes."""
-        super().save_pretrained(save_directory, **kwargs)
-        if kwargs.get("is_main_process", True):
+        if is_main_process:  # first: where it fails there are no weights without a spec
             self.config.write_spec(pathlib.Path(save_directory))
+        super().save_pretrained(save_directory, is_main_process, **kwargs)
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embed

@@ -24,6 +24,7 @@ def selective_scan(
     token, A [E, I, N]. Returns y [R, L, I] and the last state."""
     kind = x.dtype
     dt, x, A, B, C, state = map(wide, (dt, x, A, B, C, state))
+    mix = None if mix is None else wide(mix)
     if not zoh and mix is None and A.shape[0] == 1 and native.usable(dt, x, A, B, C, state):
         y, last = native.expert_scan(x, dt[:, :, None], B[:, :, None], C[:, :, None], A, state[:, None], None, None)
         last = last[:, 0]

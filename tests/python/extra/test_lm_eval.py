@@ -212,17 +212,33 @@ def test_what_is_shared_is_fed_once(m):
     assert all(near(a, x) and b == y for (a, b), (x, y) in zip(got, hand, strict=True))
 
 
+def run_harness(m, arguments, *more):
+    """The command line of docs/evaluate.md, with these --model_args."""
+    command = [sys.executable, "-m", "mossc.lm_eval", "run", "--model", "mossc", "--model_args", arguments, "--tasks", "mossc_last_word",
+               "--include_path", str(m.directory), *more]
+    return subprocess.run(command, cwd=m.directory, env={**m.environment(), **os.environ}, capture_output=True, text=True, timeout=300)
+
+
 def test_the_command_line_knows_the_model(m):
     Kit(m)
-    done = subprocess.run([sys.executable, "-m", "mossc.lm_eval", "run", "--model", "mossc", "--model_args", f"spec={SPEC},weights={WEIGHTS},threads=2", "--device", "cpu", "--tasks",
-                           "mossc_last_word", "--include_path", str(m.directory), "--output_path", "results"], cwd=m.directory,
-                          env={**m.environment(), **os.environ}, capture_output=True, text=True, timeout=300)
+    done = run_harness(m, f"spec={SPEC},weights={WEIGHTS},threads=2", "--output_path", "results")
     assert done.returncode == 0, done.stderr[-3000:]
     (path,) = (m.directory / "results").rglob("*.json")
     row = json.loads(path.read_text())["results"]["mossc_last_word"]
     lm = loaded()
     hand = [by_hand(lm.model, ids(text.rsplit(" ", 1)[0]), ids(" " + text.rsplit(" ", 1)[1]))[0] for text in TEXTS]
     assert near(row["perplexity,none"], np.exp(-np.mean(hand)))
+
+
+def test_the_device_is_the_cpu_or_what_is_said(m):
+    Kit(m)
+    done = run_harness(m, f"spec={SPEC},weights={WEIGHTS},device=cpu", "--device", "cuda:77")
+    assert done.returncode == 0, done.stderr[-3000:]
+    for arguments, word in ((f"spec={SPEC},weights={WEIGHTS}", "nonsense"), ("spec=nowhere.yaml", "nowhere.yaml")):
+        done = run_harness(m, arguments, "--device", "nonsense")
+        told = done.stderr.splitlines()[-1]
+        assert done.returncode == 1 and told.startswith("error: ") and word in told and "Traceback" not in done.stderr, done.stderr[-3000:]
+
 
 
 def test_lambada_is_what_transformers_says(m):

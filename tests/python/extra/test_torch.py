@@ -3,7 +3,7 @@ import sys
 
 from torch_common import (ROOT, TINY, MosscConfig, MosscForCausalLM, drawn_model, mossc, np, random_specs, raises, reference_logits, run_tests,
                           torch)
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from mossc.torch import MosscModel, native
 from mossc.torch.blocks.base import conv_act
@@ -113,14 +113,30 @@ def test_the_convolution_in_c_is_that_in_tensors(m):
             assert (mine.double() - exact).abs().max() <= 2e-6 * exact.abs().max(), (b, T, I, W)
 
 
-def test_autocast_is_near_float32_and_keeps_states_in_it(m):
-    """Of mamba1's ways: one state, experts with states, experts that mix parameters, zero-order hold."""
-    model = model_of(TINY + """\
+# Mamba1's ways: one state, experts with states, experts that mix parameters, zero-order hold.
+SCANS = TINY + """\
   - ssm: {d_state: 8}
   - ssm: {d_state: 8, experts: {count: 3, per_expert: [x_proj, dt_proj, A, D], combine: outputs}}
   - ssm: {d_state: 8, experts: {count: 3, per_expert: [A, D], combine: params}}
   - ssm: {d_state: 8, discretize: zoh}
-""")
+"""
+
+
+def test_a_module_in_bf16_computes_and_learns(m):
+    """Its numbers are rounded, its scans are in float32."""
+    model = model_of(SCANS)
+    tokens = torch.randint(0, model.config.vocab_size, (2, 40))
+    exact = model(tokens, labels=tokens).loss
+    model = model.to(torch.bfloat16)
+    out = model(tokens, labels=tokens, use_cache=True)
+    assert out.logits.dtype == torch.bfloat16 and abs(out.loss - exact) <= 0.02 * exact, (out.loss, exact)
+    assert {unit["s"].dtype for units in out.cache.states for unit in units if "s" in unit} == {torch.float32}
+    out.loss.backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters() if p.grad is not None)
+
+
+def test_autocast_is_near_float32_and_keeps_states_in_it(m):
+    model = model_of(SCANS)
     tokens = torch.randint(0, model.config.vocab_size, (2, 40))
     found = []
     for on in (False, True):
@@ -237,6 +253,22 @@ def test_a_saved_model_has_its_tokenizer_beside_it(m):
     again.write(m.directory / "again")
     assert mossc.Tokenizer(mossc.Spec(m.directory / "again/spec.yaml")).encode("It was dark") == ids
     assert sorted(p.name for p in (m.directory / "again").iterdir()) == ["config.json", "spec.yaml", "tokenizer.json"]
+    loaded = AutoModelForCausalLM.from_pretrained(m.directory / "moved")
+    loaded.save_pretrained(m.directory / "by_auto")
+    assert mossc.Tokenizer(mossc.Spec(m.directory / "by_auto/spec.yaml")).encode("It was dark") == ids
+    (m.directory / "moved/tokenizer.json").unlink()
+    raises(FileNotFoundError, loaded.save_pretrained, m.directory / "half")
+    assert not (m.directory / "half").exists() or not list((m.directory / "half").iterdir())
+
+
+def test_the_spec_of_a_directory_is_its_spec_yaml(m):
+    model_of(KINDS).save_pretrained(m.directory / "saved")
+    path = m.directory / "saved/spec.yaml"
+    path.write_text(mossc.Spec(path, set={"logit_scale": 0.25}).yaml())
+    for kind in (MosscConfig, AutoConfig):
+        assert kind.from_pretrained(m.directory / "saved").spec["logit_scale"] == 0.25, kind
+    for kind in (MosscForCausalLM, AutoModelForCausalLM, AutoModel):
+        assert kind.from_pretrained(m.directory / "saved").config.spec["logit_scale"] == 0.25, kind
 
 
 def test_a_cache_is_cloned_repeated_and_chosen_from(m):
