@@ -12,7 +12,7 @@ from .experts import RouterLoss
 def text_loss(logits: Tensor, labels: Tensor, items: Tensor | int | None = None) -> Tensor:
     """logits [B, T, V] scored on labels [B, T]: the mean of −log p over those that are not −100, or the sum over `items`."""
     logits = logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32))
-    loss = F.cross_entropy(logits, labels.flatten(), reduction="mean" if items is None else "sum")
+    loss = F.cross_entropy(logits, labels.flatten().long(), reduction="mean" if items is None else "sum")
     return loss if items is None else loss / items
 
 

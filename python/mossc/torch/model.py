@@ -104,6 +104,8 @@ class MosscModel(PreTrainedModel):
     # ---- computing
 
     def _embedding(self, input_ids: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        if input_ids.device.type == "cpu" and not (0 <= int(input_ids.min()) and int(input_ids.max()) < len(tensors["embed.weight"])):
+            raise ValueError(f"input_ids: expected 0 to {len(tensors['embed.weight']) - 1}, got {int(input_ids.min())} to {int(input_ids.max())}")
         table = self._rounding(tensors["embed.weight"], self._dtypes["embed.weight"])
         return self._spec["embedding_scale"] * F.embedding(input_ids, table)
 
@@ -239,6 +241,8 @@ def check_inputs(
     given = [x for x in (input_ids, inputs_embeds) if x is not None]
     if len(given) != 1:
         raise ValueError(f"expected input_ids or inputs_embeds, not {'both' if given else 'neither'}")
+    if input_ids is not None and (input_ids.dim() != 2 or input_ids.dtype not in (torch.int64, torch.int32)):
+        raise ValueError(f"expected input_ids [B, T] of int64, got {input_ids.dtype} of shape {list(input_ids.shape)}")
     if given[0].numel() == 0:
         raise ValueError(f"expected at least one sequence of at least one token, not an input of shape {list(given[0].shape)}")
     if position_ids is not None:

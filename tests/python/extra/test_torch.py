@@ -3,7 +3,7 @@ import sys
 
 from torch_common import (ROOT, TINY, MosscConfig, MosscForCausalLM, drawn_model, mossc, np, random_specs, raises, reference_logits, run_tests,
                           torch)
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, pipeline
 
 from mossc.torch import MosscModel, native
 from mossc.torch.blocks.base import conv_act
@@ -269,6 +269,29 @@ def test_the_spec_of_a_directory_is_its_spec_yaml(m):
         assert kind.from_pretrained(m.directory / "saved").spec["logit_scale"] == 0.25, kind
     for kind in (MosscForCausalLM, AutoModelForCausalLM, AutoModel):
         assert kind.from_pretrained(m.directory / "saved").config.spec["logit_scale"] == 0.25, kind
+
+
+def test_a_model_of_bytes_has_a_tokenizer_for_transformers(m):
+    text = "It was \u00e9 dark \u4e2d evening\n\0 x"
+    for given, ids in (("{kind: bytes}", []), ("{kind: bytes, bos: 256, eos: [10, 258]}", [256])):
+        model = model_of(TINY.replace("vocab_size: 256", f"vocab_size: 260\ntokenizer: {given}"))
+        model.save_pretrained(m.directory / "bytes")
+        tokenizer = AutoTokenizer.from_pretrained(m.directory / "bytes")
+        assert tokenizer.encode(text) == ids + list(text.encode()) and tokenizer.decode(list(text.encode())) == text
+        assert tokenizer.encode(text) == mossc.Tokenizer(mossc.Spec(m.directory / "bytes/spec.yaml")).encode(text)
+        again = AutoModelForCausalLM.from_pretrained(m.directory / "bytes")
+        assert again.generation_config.eos_token_id == ([10, 258] if ids else None)
+    assert tokenizer.convert_tokens_to_ids(["<bos>", "<eos-2>"]) == [256, 258]
+    made = pipeline("text-generation", model=str(m.directory / "bytes"))("It was", max_new_tokens=4, do_sample=False)
+    assert made[0]["generated_text"].startswith("It was")
+
+
+def test_inputs_are_checked(m):
+    model = model_of(TINY).eval()
+    ids = torch.zeros(1, 4, dtype=torch.long)
+    for given, words in ((ids[0], "[B, T] of int64"), (ids.to(torch.uint8), "uint8"), (ids + 256, "got 256 to 256"), (ids - 1, "got -1")):
+        assert words in str(raises(ValueError, model, given)), given
+    assert model(ids, labels=ids.int()).loss > 0
 
 
 def test_a_cache_is_cloned_repeated_and_chosen_from(m):

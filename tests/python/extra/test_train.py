@@ -186,7 +186,7 @@ def test_what_a_killed_run_left_is_removed(m):
     files.replace(m.directory / "run/other", b"whole")
     assert not writing.exists() and (m.directory / "run/other").stat().st_mode & 0o777 == 0o666 & ~UMASK
     assert sorted(path.name for path in (m.directory / "run").iterdir() if path.is_file()) == [
-        ".lock", "config.json", "metrics.jsonl", "model.safetensors", "other", "run.pt", "spec.yaml"]
+        ".lock", "config.json", "metrics.jsonl", "model.safetensors", "other", "run.pt", "spec.yaml", "tokenizer.json"]
 
 
 def test_a_signal_saves_and_stops(m):
