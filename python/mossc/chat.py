@@ -26,7 +26,7 @@ def _environment() -> typing.Any:
     except ImportError as error:
         raise ImportError("for chat templates, install jinja2: pip install 'mossc[chat]'") from error
 
-    class Generation(jinja2.ext.Extension):
+    class GenerationBlock(jinja2.ext.Extension):
         """{% generation %}: marks an answer for training in transformers. Its content is the text; what it sets ends with it, as there."""
 
         tags = {"generation"}
@@ -43,7 +43,7 @@ def _environment() -> typing.Any:
         raise jinja2.TemplateError(message)
 
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
-                                                               extensions=[Generation, jinja2.ext.loopcontrols])
+                                                               extensions=[GenerationBlock, jinja2.ext.loopcontrols])
     environment.filters["tojson"] = _tojson
     environment.globals.update(raise_exception=refuse, strftime_now=lambda format: datetime.datetime.now().strftime(format))
     return environment

@@ -229,8 +229,8 @@ class Batch(typing.Iterator[tuple[int, Piece]]):
         return out
 
 
-def begin(model: Model, state: State, before: typing.Any, *, seen: typing.Any, max_tokens: int | None, temperature: float | None, top_k: int | None,
-          top_p: float | None, min_p: float | None, repeat_penalty: float | None, presence_penalty: float, frequency_penalty: float,
+def begin(model: Model, state: State, before: typing.Any, *, seen: typing.Any, max_tokens: int | None, temperature: float | None,
+          top_k: int | None, top_p: float | None, min_p: float | None, repeat_penalty: float | None, presence_penalty: float, frequency_penalty: float,
           penalty_window: int, logit_bias: typing.Mapping[int, float] | None, seed: int, stop: str | typing.Sequence[str], ignore_eos: bool,
           logprobs: int | None, mask: Mask | None, whole: bool = False) -> Generation:
     """Feeds a state int32 [n] tokens, which penalties count too, and begins the text that follows. seen: int32 [m], that the state was fed

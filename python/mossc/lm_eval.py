@@ -262,7 +262,8 @@ class MosscLM(TemplateLM):
         until = options.get("until") or []
         stops = [text for text in ([until] if isinstance(until, str) else until) if text]
         sampled = bool(options.get("do_sample")) and float(options.get("temperature", 1)) > 0
-        pieces = self.model.generate(state=state, seen=context, penalty_window=-1, max_tokens=self._most(options), stop=stops, temperature=float(options.get("temperature", 1)) if sampled else 0,
+        pieces = self.model.generate(state=state, seen=context, penalty_window=-1, max_tokens=self._most(options), stop=stops,
+                                     temperature=float(options.get("temperature", 1)) if sampled else 0,
                                      top_k=int(options.get("top_k", 0)), top_p=float(options.get("top_p", 1)), min_p=float(options.get("min_p", 0)),
                                      repeat_penalty=float(options.get("repetition_penalty", 1)), seed=int(options.get("seed", 0)))
         return pieces.text()

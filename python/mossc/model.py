@@ -234,10 +234,10 @@ class Model:
         Ctrl-C ends it between steps, within the prompt too."""
         before = self._tokens([] if prompt is None else prompt)
         mask = mask_of(self, mask, json_schema=json_schema, regex=regex, grammar=grammar)
-        return begin(self, state or self.state(), before, seen=self._tokens(seen), max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-                     repeat_penalty=repeat_penalty, presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
-                     penalty_window=penalty_window, logit_bias=logit_bias, seed=seed, stop=stop, ignore_eos=ignore_eos, logprobs=logprobs,
-                     mask=mask, whole=whole)
+        return begin(self, state or self.state(), before, seen=self._tokens(seen), max_tokens=max_tokens, temperature=temperature, top_k=top_k,
+                     top_p=top_p, min_p=min_p, repeat_penalty=repeat_penalty, presence_penalty=presence_penalty,
+                     frequency_penalty=frequency_penalty, penalty_window=penalty_window, logit_bias=logit_bias, seed=seed, stop=stop,
+                     ignore_eos=ignore_eos, logprobs=logprobs, mask=mask, whole=whole)
 
     def generate_batch(self, prompts: typing.Sequence[typing.Any], *, seeds: typing.Sequence[int] | None = None, **options: typing.Any) -> Batch:
         """`generate` for several prompts, each with these options, whose tokens are made together: an iterator of (which, piece); `.texts()` has

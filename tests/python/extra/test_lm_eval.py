@@ -171,9 +171,10 @@ def test_a_penalty_counts_the_context(m):
     """All of it, as in transformers: here more than 64 tokens, the window of Model.generate."""
     from lm_eval.api.instance import Instance
 
-    lm, penalty, texts = loaded(), 1.4, []
+    lm, penalty, found = loaded(), 1.4, []
     prompts = ["Jack quizzed Zoe; " + "it was dark and it was cold and " * n + "it was" for n in (0, 4)]
-    requests = [Instance("generate_until", {}, (prompt, {"until": [], "max_gen_toks": 30, "repetition_penalty": penalty}), i) for i, prompt in enumerate(prompts)]
+    options = {"until": [], "max_gen_toks": 30, "repetition_penalty": penalty}
+    requests = [Instance("generate_until", {}, (prompt, options), i) for i, prompt in enumerate(prompts)]
     for prompt, text in zip(prompts, lm.generate_until(requests, disable_tqdm=True), strict=True):
         whole = ids(prompt)
         for _ in range(30):
@@ -181,9 +182,10 @@ def test_a_penalty_counts_the_context(m):
             came = sorted(set(whole))
             logits[came] = np.where(logits[came] > 0, logits[came] / np.float32(penalty), logits[came] * np.float32(penalty))
             whole.append(int(logits.argmax()))
-        texts.append((text, bytes(whole[len(ids(prompt)) :]).decode(errors="replace")))
-        assert text == texts[-1][1], texts
-    assert texts[0][0] != texts[1][0]
+        expected = bytes(whole[len(ids(prompt)) :]).decode(errors="replace")
+        assert text == expected, (text, expected)
+        found.append(text)
+    assert found[0] != found[1]
 
 
 def test_an_empty_continuation_is_certain(m):
