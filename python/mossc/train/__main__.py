@@ -1,4 +1,5 @@
 """python -m mossc.train"""
+import importlib.util
 import signal
 import sys
 
@@ -6,7 +7,8 @@ from mossc.errors import without
 from mossc.train import options
 
 if __name__ == "__main__":
-    options.parse()  # mistakes are told before PyTorch is there, which takes seconds
+    if importlib.util.find_spec("torch"):
+        options.parse()  # mistakes are told before PyTorch is there, which takes seconds
     try:
         from mossc.train.command import main
     except ImportError as error:
