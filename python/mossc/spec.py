@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import typing
 
 from mossc import imports
@@ -61,6 +62,11 @@ def word_of(entry: dict) -> str:
     return word
 
 
+def _with_none(text: str) -> str:
+    """JSON with the language's word in place of null."""
+    return re.sub(r'"(?:\\.|[^"\\])*"|null', lambda found: "none" if found[0] == "null" else found[0], text)
+
+
 def _scalar(value: typing.Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
@@ -81,16 +87,19 @@ class Spec:
     which is imported into the cache; a dict (as `resolved` gives one, or any that means YAML of the language); or the text of a spec, which has more than one
     line. `set` overrides values: {"weights.dtype": "bf16", "stack[0].repeat": 2}. name: stands for the path of a dict or a text in messages.
 
+    A config or a module of mossc.torch is a source too. None stands for the language's `none`. A pickled spec of a file is read from there again.
+
     MosscError: it is wrong, with line, column and hint.
     """
 
-    def __init__(self, source: str | os.PathLike | dict | Spec, *, set: dict[str, typing.Any] | None = None, name: str = "spec") -> None:
-        self._sets = {path: _scalar(value) for path, value in (set or {}).items()}
+    def __init__(self, source: typing.Any, *, set: dict[str, typing.Any] | None = None, name: str = "spec") -> None:
+        source = source.as_spec() if hasattr(source, "as_spec") else source
+        self._sets = {path: value if isinstance(value, str) else _with_none(_scalar(value)) for path, value in (set or {}).items()}
         if isinstance(source, Spec):
             self._path, self._text = source._path, source._text
             self._sets = {**source._sets, **self._sets}
         elif isinstance(source, dict):
-            self._path, self._text = name, json.dumps(source).encode()
+            self._path, self._text = name, _with_none(json.dumps(source)).encode()
         elif isinstance(source, str) and "\n" in source:
             self._path, self._text = name, source.encode()
         else:
@@ -108,7 +117,7 @@ class Spec:
             diags.check(error)
             #: Warnings and notes about it.
             self.messages: list[Message] = diags.messages()
-        self._handle = Handle(out[0], lib.mossc_spec_free)
+        self._handle = Handle("spec", out[0], lib.mossc_spec_free)
 
     @property
     def _c(self) -> typing.Any:
@@ -211,6 +220,9 @@ class Spec:
         """A spec of the same source with values overridden: spec.set({"weights.dtype": "bf16"}), spec.set(d_model=64)."""
         return Spec(self, set={**(values or {}), **more})
 
+    def __reduce__(self) -> tuple:
+        return _again, (os.path.abspath(self._path) if self._text is None else self._path, self._text, self._sets)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spec) and self.hash == other.hash
 
@@ -219,3 +231,11 @@ class Spec:
 
     def __repr__(self) -> str:
         return f"<mossc.Spec {self.name}: {lib.mossc_spec_n_blocks(self._c)} blocks, {self.cost().parameters} parameters>"
+
+
+def _again(path: str, text: bytes | None, sets: dict[str, str]) -> Spec:
+    """A spec that was pickled."""
+    spec = Spec.__new__(Spec)
+    spec._path, spec._text, spec._sets = path, text, sets
+    spec._open()
+    return spec

@@ -1,5 +1,8 @@
 """mossc.Spec: what it says is what `mossc check` says."""
+import copy
 import json
+import pickle
+import subprocess
 import sys
 
 from common import ROOT, SPEC, TINY, WRONG, raises, run_tests
@@ -40,6 +43,30 @@ def test_sets_override_values(m):
     assert other.resolved["stack"][1]["mlp"]["d_ff"] == 80 and other.resolved["weights"]["dtype"] == "bf16"
     assert spec.resolved["stack"][1]["mlp"]["d_ff"] == 48
     assert spec.set(d_model=32) == mossc.Spec(TINY)
+
+
+def test_none_is_the_word_of_the_language(m):
+    spec = mossc.Spec(TINY, set={"stack[1].mlp.experts": None})
+    assert spec == mossc.Spec(TINY, set={"stack[1].mlp.experts": "none"}) != mossc.Spec(TINY)
+    entry = {"mlp": {"d_ff": 48, "experts": None, "out_norm": None}}
+    values = {"mossc": 1, "name": "null", "vocab_size": 256, "d_model": 32, "tokenizer": {"bos": None}, "stack": [entry]}
+    assert mossc.Spec(values).name == "null" and mossc.Spec(values).blocks[0].experts == 0
+    assert mossc.Spec(values, set={"stack": [entry]}) == mossc.Spec(values)
+
+
+def test_specs_are_pickled(m):
+    m.file("tiny.yaml", TINY)
+    for spec in (mossc.Spec(TINY, set={"d_model": 64}), mossc.Spec(m.directory / "tiny.yaml", set={"d_model": 64})):
+        for again in (pickle.loads(pickle.dumps(spec)), copy.deepcopy(spec)):
+            assert again == spec and again.d_model == 64 and again.path == spec.path and again.yaml() == spec.yaml()
+
+
+def test_the_package_runs_the_program(m):
+    run = lambda *arguments: subprocess.run([sys.executable, "-m", "mossc", *arguments], env={**m.environment(), "MOSSC_PROGRAM": m.program}, capture_output=True)
+    assert run("--version").stdout == m.run("--version").stdout != b""
+    m.file("wrong.yaml", WRONG)
+    done = run("check", str(m.directory / "wrong.yaml"))
+    assert done.returncode == 1 and b"d_ff" in done.stderr
 
 
 def test_tensors_are_those_of_a_fresh_checkpoint(m):
