@@ -78,10 +78,10 @@ def check(error: typing.Any, messages: typing.Sequence[Message] = ()) -> None:
 
 class Handle:
     """A C object with its free function. Objects that it needs are kept until it is gone, whatever order Python finds them in: it is
-    freed when it was released and the last that needs it is gone too."""
+    freed when it was released and the last that needs it is gone too. name: what messages call it."""
 
-    def __init__(self, pointer: typing.Any, free: typing.Callable[[typing.Any], None], *needs: Handle) -> None:
-        self._pointer, self._free, self._needs = pointer, free, needs
+    def __init__(self, name: str, pointer: typing.Any, free: typing.Callable[[typing.Any], None], *needs: Handle) -> None:
+        self._name, self._pointer, self._free, self._needs = name, pointer, free, needs
         self._users, self._open = 1, True
         for other in needs:
             other._users += 1
@@ -89,7 +89,7 @@ class Handle:
     @property
     def pointer(self) -> typing.Any:
         if not self._open:
-            raise ValueError("it was closed")
+            raise ValueError(f"the {self._name} was closed")
         return self._pointer
 
     @property

@@ -105,6 +105,8 @@ class Chat:
     as it was. `messages` are dicts of role and content; whoever changes them is understood at the next turn."""
 
     def __init__(self, model: Model, system: str | None, template: str | None, variables: typing.Mapping[str, typing.Any]) -> None:
+        if template is not None and "{{" not in template and "{%" not in template:
+            raise ValueError(f"template: expected Jinja, with {{{{ … }}}} or {{% … %}}, not {template!r} (names are for `mossc chat --template`)")
         jinja = template or model.defaults.chat_template
         if jinja is None:
             raise ValueError("the model has no chat template (generation.yaml): give one")

@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
+import secrets
 import typing
 
 import numpy as np
@@ -89,7 +91,7 @@ class Picker:
         out = ffi.new("MossPicker **")
         options = struct("MossPicking", context=context, biases=biases, n_biases=len(biases), **picking)
         check(lib.moss_picker_create(options, model.vocab_size, out))
-        self._handle = Handle(out[0], lib.moss_picker_free)
+        self._handle = Handle("generation", out[0], lib.moss_picker_free)
         self._count = ffi.new("uint32_t *")
 
     @property
@@ -138,7 +140,7 @@ class Generation(typing.Iterator[Piece]):
         out = ffi.new("MossWriting **")
         check(lib.moss_writing_begin(model._c, state._c, model.tokenizer._c, sampler, completion, out))
         needs = [state._handle, model.tokenizer._handle] + ([picker._handle] if picker else [])
-        self._handle = Handle(out[0], lib.moss_writing_free, *needs)
+        self._handle = Handle("generation", out[0], lib.moss_writing_free, *needs)
         self._piece, self._more = ffi.new("MossPiece *"), ffi.new("bool *")
         self._characters = characters()
         self.stop: str | None = None
@@ -227,6 +229,32 @@ class Batch(typing.Iterator[tuple[int, Piece]]):
         for i, piece in self:
             out[i] += piece.text
         return out
+
+
+def stop_texts(stop: str | typing.Sequence[str] | None) -> list[str]:
+    """What `stop` of generate means: None, a text or texts."""
+    texts = [] if stop is None else [stop] if isinstance(stop, str) else list(stop)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"stop: expected texts, not {text!r}; ids that end a text are those of model.tokenizer.set_ends")
+    return texts
+
+
+def seed_of(seed: int | None) -> int:
+    """What `seed` of generate means; None: any."""
+    if seed is None:
+        return secrets.randbits(64)
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed: expected an integer or None, not {seed!r}") from None
+
+
+def check_biases(biases: typing.Mapping[int, float] | None) -> None:
+    """`logit_bias` of generate. TypeError: a key is no id."""
+    for token in biases or {}:
+        if not hasattr(token, "__index__"):
+            raise TypeError(f"logit_bias: expected ids of tokens as keys, not {token!r}; model.tokenizer.encode(text, part=True) has them")
 
 
 def begin(model: Model, state: State, before: typing.Any, *, seen: typing.Any, max_tokens: int | None, temperature: float | None,

@@ -10,7 +10,8 @@ import numpy as np
 from mossc import weights as _weights
 from mossc._c import Diags, Handle, check, ffi, int32_pointer, lib, path_bytes, strings, struct, text_of, tokens_array
 from mossc.chat import Chat
-from mossc.generate import Batch, Defaults, Generation, Mask, begin, defaults_of
+from mossc.errors import MosscError
+from mossc.generate import Batch, Defaults, Generation, Mask, begin, check_biases, defaults_of, seed_of, stop_texts
 from mossc.grammar import mask_of
 from mossc.spec import Spec
 from mossc.state import State
@@ -33,8 +34,8 @@ class Score:
 class Model:
     """A spec, compiled for this machine or a GPU, with its weights.
 
-    spec: a Spec, or what makes one. weights: a path of safetensors or of `mossc pack`; several paths, over which the tensors are spread;
-    a dict of arrays, name to float array of the tensor's shape (`tensors`), in float32 or what becomes it; None: those that lie in the
+    spec: a Spec, or what makes one; a module of mossc.torch then has its own weights. weights: a path of safetensors or of `mossc pack`; several paths, over which the tensors are spread;
+    a dict of arrays or of torch's tensors, name to floats of the tensor's shape (`tensors`), in float32 or what becomes it; None: those that lie in the
     directory of an import, or fresh ones of `seed` where it is given or there are none.
     device: "cpu", "cuda", "cuda:N". threads: workers, 0: as many as the process may use CPUs. isa: of a CPU, "avx512", "avx2", "neon";
     None: the best there is. fast: of a GPU, or of a CPU with AVX-512 BF16 or ARM's bf16 (another one is an error). cache: kernels are taken from and kept in the kernel cache.
@@ -47,7 +48,7 @@ class Model:
                  fast: bool = False, seed: int | None = None, cache: bool = True) -> None:
         self.spec = spec if isinstance(spec, Spec) else Spec(spec)
         if weights is None and seed is None:
-            weights = self.spec.weights
+            weights = spec.state_dict() if hasattr(spec, "state_dict") else self.spec.weights
         self._compiled = self._compile(device, isa, fast, cache)
         self._handle = self._load(weights, threads, seed or 0)
         self._tokenizer: Tokenizer | None = None
@@ -61,7 +62,7 @@ class Model:
         out = ffi.new("MosscCompiled **")
         with Diags() as diags:
             diags.check(lib.mossc_compile(self.spec._c, options, diags.pointer, out))
-        return Handle(out[0], lib.mossc_compiled_free)
+        return Handle("model", out[0], lib.mossc_compiled_free)
 
     def _load(self, given: typing.Any, threads: int, seed: int) -> Handle:
         if threads < 0:
@@ -81,7 +82,7 @@ class Model:
                 array, owners = strings("weights", [path_bytes(path) for path in paths])
                 error = lib.mossc_model_open(compiled, array, len(owners), options, diags.pointer, out)
             diags.check(error)
-        return Handle(out[0], lib.moss_model_free, self._compiled)
+        return Handle("model", out[0], lib.moss_model_free, self._compiled)
 
     @property
     def _c(self) -> typing.Any:
@@ -216,7 +217,7 @@ class Model:
     def generate(self, prompt: typing.Any = None, *, state: State | None = None, seen: typing.Any = (), max_tokens: int | None = 256,
                  temperature: float | None = None, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
                  repeat_penalty: float | None = None, presence_penalty: float = 0, frequency_penalty: float = 0, penalty_window: int = 0,
-                 logit_bias: typing.Mapping[int, float] | None = None, seed: int = 0, stop: str | typing.Sequence[str] = (),
+                 logit_bias: typing.Mapping[int, float] | None = None, seed: int | None = 0, stop: str | typing.Sequence[str] | None = (),
                  ignore_eos: bool = False, logprobs: int | None = None, json_schema: typing.Any = None, regex: str | None = None,
                  grammar: str | None = None, mask: Mask | None = None, whole: bool = False) -> Generation:
         """Feeds a prompt, ids or a text, and gives an iterator over what follows: pieces with a token and its text, in characters.
@@ -225,25 +226,38 @@ class Model:
         already, ids or a text, which a state does not keep: penalties then count it too. max_tokens: None: up to an end.
         temperature (0: the most probable token), top_k (0: all), top_p, min_p, repeat_penalty: None: those of `defaults`.
         penalty_window: how many of the last tokens, the prompt's too, penalties count; 0: 64, -1: all. logit_bias: id to what is added to
-        its logit; -inf: never. seed: the same gives the same text on every machine. stop: texts that end it, of which nothing is given.
+        its logit; -inf: never. seed: the same gives the same text on every machine; None: any. stop: texts that end it, of which nothing is given.
         ignore_eos: what ends a text is never picked. logprobs: each piece tells its token's log-probability and those of so many of the
         most probable ones. json_schema (a dict or its text), regex, grammar (Lark of llguidance): what the text must follow; the extra
         `grammar` is needed. mask: which tokens may come next, in your own way; one of these four at most. whole: the text stands by itself,
         as an answer does, and some tokenizers then leave out a blank in front.
 
         Ctrl-C ends it between steps, within the prompt too."""
+        stop, seed = stop_texts(stop), seed_of(seed)
+        check_biases(logit_bias)
         before = self._tokens([] if prompt is None else prompt)
+        if state is None and not len(before):
+            text = isinstance(prompt, (str, bytes))
+            raise MosscError("bad_input", "prompt is empty and the spec has no bos" if text else "expected a prompt of a token at least, or a state")
         mask = mask_of(self, mask, json_schema=json_schema, regex=regex, grammar=grammar)
         return begin(self, state or self.state(), before, seen=self._tokens(seen), max_tokens=max_tokens, temperature=temperature, top_k=top_k,
                      top_p=top_p, min_p=min_p, repeat_penalty=repeat_penalty, presence_penalty=presence_penalty,
                      frequency_penalty=frequency_penalty, penalty_window=penalty_window, logit_bias=logit_bias, seed=seed, stop=stop,
                      ignore_eos=ignore_eos, logprobs=logprobs, mask=mask, whole=whole)
 
-    def generate_batch(self, prompts: typing.Sequence[typing.Any], *, seeds: typing.Sequence[int] | None = None, **options: typing.Any) -> Batch:
+    def generate_batch(self, prompts: typing.Sequence[typing.Any], *, seeds: typing.Sequence[int] | None = None, seed: int | None = 0,
+                       state: State | None = None, **options: typing.Any) -> Batch:
         """`generate` for several prompts, each with these options, whose tokens are made together: an iterator of (which, piece); `.texts()` has
-        the whole texts. seeds: [len(prompts)]; None: 0 for all."""
-        seeds = [0] * len(prompts) if seeds is None else seeds
-        return Batch([self.generate(prompt, seed=seed, **options) for prompt, seed in zip(prompts, seeds, strict=True)])
+        the whole texts. seeds: [len(prompts)], in place of those from seed on: seed, seed + 1, …. state: each goes on from a clone of it; a
+        prompt of None adds nothing, so that [None] * n with a state are n texts behind one beginning."""
+        if isinstance(prompts, (str, bytes)):
+            raise TypeError("prompts: expected a sequence of prompts, not one text")
+        if seeds is None:
+            first = seed_of(seed)
+            seeds = range(first, first + len(prompts))
+        if len(seeds) != len(prompts):
+            raise ValueError(f"seeds: expected {len(prompts)}, one for each prompt, not {len(seeds)}")
+        return Batch([self.generate(prompt, seed=own, state=state and state.clone(), **options) for prompt, own in zip(prompts, seeds)])
 
     def chat(self, system: str | None = None, *, template: str | None = None, **variables: typing.Any) -> Chat:
         """A conversation by the model's chat template, or another one's Jinja. system: the system's text; variables: others of the template."""

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import typing
 
 import numpy as np
@@ -63,13 +64,18 @@ def word_of(entry: dict) -> str:
     return word
 
 
+def _with_none(text: str) -> str:
+    """JSON with the language's word in place of null."""
+    return re.sub(r'"(?:\\.|[^"\\])*"|null', lambda found: "none" if found[0] == "null" else found[0], text)
+
+
 def _scalar(value: typing.Any) -> str:
     return value if isinstance(value, str) else _json(value)
 
 
 def _json(value: typing.Any) -> str:
-    """A value of a spec as JSON, which is YAML; NumPy's numbers as what they are."""
-    return json.dumps(value, default=_plain)
+    """A value of a spec as JSON, which is YAML; NumPy's numbers as what they are, None as the language's `none`."""
+    return _with_none(json.dumps(value, default=_plain))
 
 
 def _plain(value: typing.Any) -> typing.Any:
@@ -95,10 +101,13 @@ class Spec:
     line. `set` overrides values: {"weights.dtype": "bf16", "stack[0].repeat": 2}; the library reads each as a text PATH=VALUE, which messages
     call `--set`, as the program's option. name: stands for the path of a dict or a text in messages.
 
+    A config or a module of mossc.torch is a source too. None stands for the language's `none`. A pickled spec of a file is read from there again.
+
     MosscError: it is wrong, with line, column and hint.
     """
 
-    def __init__(self, source: str | os.PathLike | dict | Spec, *, set: dict[str, typing.Any] | None = None, name: str = "spec") -> None:
+    def __init__(self, source: typing.Any, *, set: dict[str, typing.Any] | None = None, name: str = "spec") -> None:
+        source = source.as_spec() if hasattr(source, "as_spec") else source
         self._sets = {path: _scalar(value) for path, value in (set or {}).items()}
         if isinstance(source, Spec):
             self._path, self._text = source._path, source._text
@@ -122,7 +131,7 @@ class Spec:
             diags.check(error)
             #: Warnings and notes about it.
             self.messages: list[Message] = diags.messages()
-        self._handle = Handle(out[0], lib.mossc_spec_free)
+        self._handle = Handle("spec", out[0], lib.mossc_spec_free)
 
     @property
     def _c(self) -> typing.Any:
@@ -225,6 +234,9 @@ class Spec:
         """A spec of the same source with values overridden: spec.set({"weights.dtype": "bf16"}), spec.set(d_model=64)."""
         return Spec(self, set={**(values or {}), **more})
 
+    def __reduce__(self) -> tuple:
+        return _again, (os.path.abspath(self._path) if self._text is None else self._path, self._text, self._sets)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Spec) and self.hash == other.hash
 
@@ -233,3 +245,11 @@ class Spec:
 
     def __repr__(self) -> str:
         return f"<mossc.Spec {self.name}: {lib.mossc_spec_n_blocks(self._c)} blocks, {self.cost().parameters} parameters>"
+
+
+def _again(path: str, text: bytes | None, sets: dict[str, str]) -> Spec:
+    """A spec that was pickled."""
+    spec = Spec.__new__(Spec)
+    spec._path, spec._text, spec._sets = path, text, sets
+    spec._open()
+    return spec

@@ -17,7 +17,7 @@ class State:
 
     def __init__(self, model: Model, pointer: typing.Any) -> None:
         self.model = model
-        self._handle = Handle(pointer, lib.moss_state_free, model._handle)
+        self._handle = Handle("state", pointer, lib.moss_state_free, model._handle)
 
     @property
     def _c(self) -> typing.Any:
@@ -50,6 +50,12 @@ class State:
         out = ffi.new("MossState **")
         check(lib.moss_state_clone(self._c, out))
         return State(self.model, out[0])
+
+    def __copy__(self) -> State:
+        return self.clone()
+
+    def __deepcopy__(self, memo: dict) -> State:
+        return self.clone()
 
     def save(self, path: str | os.PathLike) -> None:
         """Writes it to a file, which `Model.load_state` reads, on any CPU; the file appears under its name only when it is whole."""

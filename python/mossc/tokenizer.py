@@ -20,7 +20,7 @@ class Tokenizer:
         out = ffi.new("MossTokenizer **")
         with Diags() as diags:
             diags.check(lib.mossc_tokenizer_open(spec._c, diags.pointer, out))
-        self._handle = Handle(out[0], lib.moss_tokenizer_free)
+        self._handle = Handle("tokenizer", out[0], lib.moss_tokenizer_free)
 
     @property
     def _c(self) -> typing.Any:
@@ -86,7 +86,7 @@ class Decoder:
     def __init__(self, tokenizer: Tokenizer, *, whole: bool = False) -> None:
         out = ffi.new("MossStream **")
         check(lib.moss_stream_create(tokenizer._c, out))
-        self._handle = Handle(out[0], lib.moss_stream_free, tokenizer._handle)
+        self._handle = Handle("decoder", out[0], lib.moss_stream_free, tokenizer._handle)
         self._size = ffi.new("size_t *")
         self._characters = characters()
         if whole:

@@ -15,6 +15,11 @@ def tensors(program: typing.Any) -> dict[str, tuple[int, ...]]:
     return {text_of(t.name): tuple(t.shape[0:t.rank]) for t in found}
 
 
+def _readable(values: typing.Any) -> typing.Any:
+    """What NumPy reads: of a tensor of torch, which may be bf16, want a gradient or lie on a GPU, its numbers in float32."""
+    return values.detach().float().cpu().numpy() if hasattr(values, "detach") else values
+
+
 class Elements(Callbacks):
     """Tensors of a dict, and float32 copies of what is not so already, for the duration of mossc_model_from_memory."""
 
@@ -34,7 +39,7 @@ class Elements(Callbacks):
     def pointer(self, name: str) -> typing.Any:
         if name not in self._wanted:
             return ffi.NULL
-        array = self._arrays[name] = np.ascontiguousarray(self._given[name], np.float32)
+        array = self._arrays[name] = np.ascontiguousarray(_readable(self._given[name]), np.float32)
         return ffi.cast("const float *", array.ctypes.data)
 
 

@@ -121,6 +121,18 @@ def test_a_stack_knows_what_may_be_shared(m):
     spread = np.arange(10.0)
     assert share.choose(s, spread, 0.6, drop=True) == [0, 1, 2, 3, 5]
     assert share.choose(s, spread, 0.6, drop=False) == [0, 1, 2, 3]
+    assert s.lender(9) == 7
+    assert "block 9 is a share of block 7: name that one" in str(raises(mossc.MosscError, extend.check_blocks, s, [9]))
+    assert "block 6 is a parallel" in str(raises(mossc.MosscError, extend.check_blocks, s, [6]))
+
+
+def test_where_no_block_can_go_it_is_said_what_helps(m):
+    spec = lambda *sizes: "mossc: 1\nname: s\nvocab_size: 256\nd_model: 16\nstack:\n" + "".join(f"  - mlp: {{d_ff: {n}}}\n" for n in sizes)
+    shapes, one = stack.Stack(mossc.Spec(spec(16, 32))), stack.Stack(mossc.Spec(spec(16)))
+    told = str(raises(mossc.MosscError, share.choose, shapes, np.arange(2.0), 0.5, drop=False))
+    assert "the last of its kind and shape" in told and "--drop" in told, told
+    assert share.choose(shapes, np.arange(2.0), 0.5, drop=True) == [0]
+    assert "--drop" not in str(raises(mossc.MosscError, share.choose, one, np.arange(1.0), 0.99, drop=False))
 
 
 # ---- hidden states
@@ -273,6 +285,15 @@ def command(m, *arguments):
         os.chdir(here)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     return status, out.getvalue(), error.getvalue()
+
+
+def test_columns_of_the_table_stand_below_their_names(m):
+    speed, whens = {"prompt_tokens_per_second": 1234.0, "tokens_per_second": 56.7}, ("before", "unrecovered", "recovered", "after")
+    report = {"bits_per_byte": dict.fromkeys(whens, 2.5), "speed": dict.fromkeys(whens, speed), "parameters": {"before": 2, "after": 1}, "bytes": {"before": 2, "after": 1}}
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        flexi._numbers(report)
+    lines = out.getvalue().splitlines()[:4]
+    assert "unrecovered" in lines[2] and len({len(line) for line in lines}) == 1, lines
 
 
 def test_commands_say_what_is_wrong(m):

@@ -1,4 +1,5 @@
 """mossc.Model and mossc.State: the numbers are those of `mossc logits`."""
+import copy
 import gc
 import sys
 import weakref
@@ -88,13 +89,13 @@ def test_states_are_cloned_saved_and_taken_back(m):
     model = tiny()
     state = model.state()
     model.feed(state, [1, 2, 3])
-    clone = state.clone()
+    clone, copied = state.clone(), copy.deepcopy(state)
     state.save(m.directory / "state")
     state.checkpoint()
     want = model.logits([4, 5], state)
     state.rewind(2)
     assert state.position == 3
-    for other in (state, clone, model.load_state(m.directory / "state")):
+    for other in (state, clone, copied, model.load_state(m.directory / "state")):
         assert np.array_equal(model.logits([4, 5], other), want)
     assert raises(mossc.MosscError, state.rewind, 9).code == "bad_input"
     state.reset()
@@ -106,8 +107,10 @@ def test_a_model_lasts_as_long_as_its_states(m):
     state, text = model.state(), model.tokenizer
     assert text.decode(text.encode("Zoë 😀")) == "Zoë 😀"
     model.close()
-    assert "closed" in str(raises(ValueError, model.state)) and repr(model) == "<mossc.Model tiny, closed>"
+    assert str(raises(ValueError, model.state)) == "the model was closed"
+    assert repr(model) == "<mossc.Model tiny, closed>"
     state.close()
+    assert str(raises(ValueError, state.clone)) == "the state was closed"
     del model, state
     for order in range(2): # cycles are collected in an order of Python's own
         model = tiny()

@@ -1,5 +1,8 @@
 """mossc.Spec: what it says is what `mossc check` says."""
+import copy
 import json
+import pickle
+import subprocess
 import sys
 
 from common import ROOT, SPEC, TINY, WRONG, raises, run_tests
@@ -51,6 +54,30 @@ def test_numbers_of_numpy_are_numbers(m):
     for wrong in (np.arange(2), object(), [{1}]):
         assert "expected a text, a number" in str(raises(TypeError, mossc.Spec, TINY, set={"d_model": wrong}))
     assert "set: expected texts without NUL" in str(raises(ValueError, mossc.Spec, TINY, set={"name": "a\0b"}))
+
+
+def test_none_is_the_word_of_the_language(m):
+    spec = mossc.Spec(TINY, set={"stack[1].mlp.experts": None})
+    assert spec == mossc.Spec(TINY, set={"stack[1].mlp.experts": "none"}) != mossc.Spec(TINY)
+    entry = {"mlp": {"d_ff": 48, "experts": None, "out_norm": None}}
+    values = {"mossc": 1, "name": "null", "vocab_size": 256, "d_model": 32, "tokenizer": {"bos": None}, "stack": [entry]}
+    assert mossc.Spec(values).name == "null" and mossc.Spec(values).blocks[0].experts == 0
+    assert mossc.Spec(values, set={"stack": [entry]}) == mossc.Spec(values)
+
+
+def test_specs_are_pickled(m):
+    m.file("tiny.yaml", TINY)
+    for spec in (mossc.Spec(TINY, set={"d_model": 64}), mossc.Spec(m.directory / "tiny.yaml", set={"d_model": 64})):
+        for again in (pickle.loads(pickle.dumps(spec)), copy.deepcopy(spec)):
+            assert again == spec and again.d_model == 64 and again.path == spec.path and again.yaml() == spec.yaml()
+
+
+def test_the_package_runs_the_program(m):
+    run = lambda *arguments: subprocess.run([sys.executable, "-m", "mossc", *arguments], env={**m.environment(), "MOSSC_PROGRAM": m.program}, capture_output=True)
+    assert run("--version").stdout == m.run("--version").stdout != b""
+    m.file("wrong.yaml", WRONG)
+    done = run("check", str(m.directory / "wrong.yaml"))
+    assert done.returncode == 1 and b"d_ff" in done.stderr
 
 
 def test_tensors_are_those_of_a_fresh_checkpoint(m):

@@ -164,6 +164,35 @@ def test_texts_made_together_are_those_made_alone(m):
     assert model.generate_batch([]).texts() == [] and model.generate_batch(["x"], max_tokens=0).texts() == [""]
 
 
+def test_texts_together_go_on_from_one_state(m):
+    model = moss_tiny()
+    state = model.state()
+    model.feed(state, PROMPT)
+    texts = model.generate_batch([None] * 3, state=state, seed=7, max_tokens=20).texts()
+    assert texts == [model.generate(PROMPT, seed=seed, max_tokens=20).text() for seed in (7, 8, 9)] and len(set(texts)) == 3
+    assert state.position == len(PROMPT)
+    ends = [" and", " but"]
+    got = model.generate_batch(ends, state=state, seeds=[4, 4], max_tokens=20).texts()
+    assert got == [model.generate(PROMPT + end, seed=4, max_tokens=20).text() for end in ends]
+    for wrong in ([1], [1, 2, 3]):
+        assert f"expected 2, one for each prompt, not {len(wrong)}" in str(raises(ValueError, model.generate_batch, ends, seeds=wrong))
+    raises(TypeError, model.generate_batch, "one text")
+
+
+def test_options_of_a_wrong_kind_are_told(m):
+    model = moss_tiny()
+    assert model.generate(PROMPT, stop=None, max_tokens=5).text() == model.generate(PROMPT, max_tokens=5).text()
+    assert "stop: expected texts, not 46" in str(raises(TypeError, model.generate, PROMPT, stop=[46]))
+    assert "logit_bias: expected ids of tokens as keys, not 'e'" in str(raises(TypeError, model.generate, PROMPT, logit_bias={"e": 1}))
+    assert "seed: expected an integer or None, not 1.5" in str(raises(TypeError, model.generate, PROMPT, seed=1.5))
+    assert len({model.generate(PROMPT, seed=None, temperature=1, max_tokens=40).text() for _ in range(3)}) == 3
+    assert model.generate(PROMPT, seed=np.int64(-1), max_tokens=5).text() == model.generate(PROMPT, seed=-1, max_tokens=5).text()
+    assert str(raises(mossc.MosscError, model.generate, "")) == "prompt is empty and the spec has no bos"
+    assert "prompt" in str(raises(mossc.MosscError, model.generate))
+    assert model.generate("", state=model.generate(PROMPT, max_tokens=0).state, max_tokens=5).text()
+    assert "expected Jinja" in str(raises(ValueError, model.chat, template="smollm2"))
+
+
 def test_texts_may_be_made_in_turns(m):
     model = moss_tiny()
     a, b = (model.generate(prompt, max_tokens=20, seed=2) for prompt in ("It was", "She said"))

@@ -52,11 +52,12 @@ def _common(parser: argparse.ArgumentParser) -> None:
 
 def _numbers(report: dict) -> None:
     """What came out, as a table."""
-    print(f"{'':10} {'bits per byte':>13} {'prompt tok/s':>13} {'tok/s':>8}")
-    for when, bits in report["bits_per_byte"].items():
-        if when != "after":
-            speed = report["speed"][when]
-            print(f"{when:10} {bits:13.4f} {speed['prompt_tokens_per_second']:13.0f} {speed['tokens_per_second']:8.1f}")
+    rows = {when: bits for when, bits in report["bits_per_byte"].items() if when != "after"}
+    width = max(map(len, rows))
+    print(f"{'':{width}} {'bits per byte':>13} {'prompt tok/s':>13} {'tok/s':>8}")
+    for when, bits in rows.items():
+        speed = report["speed"][when]
+        print(f"{when:{width}} {bits:13.4f} {speed['prompt_tokens_per_second']:13.0f} {speed['tokens_per_second']:8.1f}")
     for what in ("parameters", "bytes"):
         before, after = report[what]["before"], report[what]["after"]
         print(f"{what}: {before} before, {after} after ({100 * after / before:.1f} %)")

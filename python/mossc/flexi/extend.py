@@ -56,6 +56,8 @@ def check_blocks(stack: Stack, blocks: typing.Sequence[int]) -> None:
     for i in blocks:
         if not 0 <= i < len(stack):
             raise MosscError("bad_input", f"block {i} does not exist: the spec has {len(stack)}")
+        if stack.kind(i) == "share":
+            raise MosscError("bad_input", f"block {i} is a share of block {stack.lender(i)}: name that one, a share has no weights to repeat")
         if not stack.can_be_shared(i):
             raise MosscError("bad_input", f"block {i} is a {stack.kind(i)}, whose weights no share may have")
 

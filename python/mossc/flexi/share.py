@@ -25,21 +25,27 @@ def count_of(rate: float, blocks: int) -> int:
     return wanted
 
 
+def _that_may_go(stack: Stack, influence: np.ndarray, drop: bool) -> list[int]:
+    """In the order of influence, the least first."""
+    groups = [stack.kind(i) if drop else stack.signature(i) for i in range(len(stack))]
+    left = {group: groups.count(group) for group in groups}
+    out: list[int] = []
+    for i in np.argsort(influence, kind="stable").tolist():
+        if left[groups[i]] > 1 and not stack.is_needed(i) and (drop or stack.can_be_shared(i)):
+            out.append(i)
+            left[groups[i]] -= 1
+    return out
+
+
 def choose(stack: Stack, influence: np.ndarray, rate: float, drop: bool) -> list[int]:
     """The blocks that go, rising: of the rate's share of all those of least influence, such that one stays of every kind; where they are
     replaced, one of every kind and shape whose weights may be shared. Blocks that others share stay. MosscError: none may go."""
-    wanted = count_of(rate, len(stack))
-    groups = [stack.kind(i) if drop else stack.signature(i) for i in range(len(stack))]
-    left = {group: groups.count(group) for group in groups}
-    pruned: list[int] = []
-    for i in np.argsort(influence, kind="stable").tolist():
-        may = left[groups[i]] > 1 and not stack.is_needed(i) and (drop or stack.can_be_shared(i))
-        if may and len(pruned) < wanted:
-            pruned.append(i)
-            left[groups[i]] -= 1
-    if not pruned:
-        raise MosscError("bad_input", "no block can go: each is the last of its kind, or another shares its weights")
-    return sorted(pruned)
+    wanted, able = count_of(rate, len(stack)), _that_may_go(stack, influence, drop)
+    if able:
+        return sorted(able[:wanted])
+    last = "kind" if drop else "kind and shape"
+    hint = "; --drop needs no other of the same shape" if not drop and _that_may_go(stack, influence, True) else ""
+    raise MosscError("bad_input", f"no block can go: each is the last of its {last}, or another shares its weights{hint}")
 
 
 class Weights:

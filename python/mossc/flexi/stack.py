@@ -39,10 +39,13 @@ class Stack:
         """Whether a share may name it."""
         return self.kind(i) not in ("share", "parallel")
 
+    def lender(self, i: int) -> int:
+        """The block whose weights a share has."""
+        return next(j for j in range(len(self)) if self.entries[j].get("name") == self.body(i)["block"])
+
     def is_needed(self, i: int) -> bool:
         """Whether a share of the spec has its weights, so that it must stay."""
-        name = self.entries[i].get("name")
-        return name is not None and any(self.kind(j) == "share" and self.body(j)["block"] == name for j in range(len(self)))
+        return any(self.kind(j) == "share" and self.lender(j) == i for j in range(len(self)))
 
     def experts(self, i: int) -> int:
         """How many, of a block that chooses among them; else 0."""

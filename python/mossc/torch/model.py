@@ -13,6 +13,8 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import GenerationMixin, PreTrainedModel
 from transformers.utils import ModelOutput, can_return_tuple
 
+import mossc
+
 from . import quant
 from .blocks import Context
 from .cache import MosscCache
@@ -94,6 +96,9 @@ class MosscModel(PreTrainedModel):
         if is_main_process:  # first: where it fails there are no weights without a spec
             self.config.write_spec(pathlib.Path(save_directory))
         super().save_pretrained(save_directory, is_main_process, **kwargs)
+
+    def as_spec(self) -> mossc.Spec:
+        return self.config.as_spec()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embed

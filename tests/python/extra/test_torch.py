@@ -261,6 +261,18 @@ def test_a_saved_model_has_its_tokenizer_beside_it(m):
     assert not (m.directory / "half").exists() or not list((m.directory / "half").iterdir())
 
 
+def test_a_model_takes_a_module_and_its_tensors(m):
+    """Parameters that want a gradient, and bf16, which NumPy has not."""
+    module, tokens = model_of(TINY), np.arange(9)
+    module.save_pretrained(m.directory / "saved")
+    want = mossc.Model(m.directory / "saved/spec.yaml", m.directory / "saved/model.safetensors").logits(tokens)
+    for given in ((module,), (module.config, dict(module.named_parameters())), (mossc.Spec(module), module.state_dict())):
+        assert np.array_equal(mossc.Model(*given).logits(tokens), want)
+    rounded = {name: value.bfloat16() for name, value in module.state_dict().items()}
+    same = {name: value.float().numpy() for name, value in rounded.items()}
+    assert np.array_equal(mossc.Model(TINY, rounded).logits(tokens), mossc.Model(TINY, same).logits(tokens))
+
+
 def test_the_spec_of_a_directory_is_its_spec_yaml(m):
     model_of(KINDS).save_pretrained(m.directory / "saved")
     path = m.directory / "saved/spec.yaml"
