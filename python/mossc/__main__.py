@@ -2,8 +2,7 @@
 import os
 import sys
 
-from mossc.explore.errors import ExploreError
-from mossc.explore.program import find
+from mossc.program import find
 
 
 def main() -> str:
@@ -11,7 +10,7 @@ def main() -> str:
     try:
         program = find()
         os.execv(program, [program, *sys.argv[1:]])
-    except (ExploreError, OSError) as error:
+    except OSError as error:
         return f"error: {error}"
 
 

@@ -1,29 +1,21 @@
 """Runs the program `mossc`, whose answers are JSON: points, their costs and measurements have one implementation, in C."""
 import json
 import os
-import pathlib
-import shutil
 import subprocess
 import tempfile
 
 from mossc.explore.errors import ExploreError
-
-
-def find() -> str:
-    """The program: $MOSSC_PROGRAM, the one of this package, of the build directory that it lies in, or of PATH."""
-    package = pathlib.Path(__file__).absolute().parents[1]  # not of what a link leads to
-    beside = (package / "bin" / "mossc", package.parents[1] / "mossc")
-    for path in (os.environ.get("MOSSC_PROGRAM"), *beside, shutil.which("mossc")):
-        if path and os.access(path, os.X_OK) and not os.path.isdir(path):
-            return str(path)
-    raise ExploreError("the program mossc is not found: put it on PATH, or name it in MOSSC_PROGRAM")
+from mossc.program import find
 
 
 class Program:
     """`mossc`, with whoever ends its processes when this one is killed (watch.Watch, or None)."""
 
     def __init__(self, watch=None):
-        self.path = find()
+        try:
+            self.path = find()
+        except FileNotFoundError as error:
+            raise ExploreError(str(error)) from None
         self.watch = watch
 
     def run(self, *arguments) -> str:
