@@ -34,8 +34,12 @@ def struct(name: str, **values: typing.Any) -> typing.Any:
     return out
 
 
-def strings(texts: typing.Sequence[bytes]) -> typing.Any:
-    """const char *[n] of these texts, and what keeps them alive: (array, owners)."""
+def strings(what: str, texts: typing.Sequence[bytes]) -> typing.Any:
+    """const char *[n] of these texts, and what keeps them alive: (array, owners). what: names them in the error about a NUL, where C would
+    see a text's end."""
+    for text in texts:
+        if b"\0" in text:
+            raise ValueError(f"{what}: expected texts without NUL, not {text.decode(errors='replace')!r}")
     owners = [ffi.new("char[]", text) for text in texts]
     return ffi.new("char *[]", owners), owners
 

@@ -19,18 +19,40 @@ BOS, EOS = "\0b", "\0e"
 
 
 def _environment() -> typing.Any:
+    """That in which transformers runs chat templates."""
     try:
+        import jinja2.ext
         import jinja2.sandbox
     except ImportError as error:
         raise ImportError("for chat templates, install jinja2: pip install 'mossc[chat]'") from error
 
+    class GenerationBlock(jinja2.ext.Extension):
+        """{% generation %}: marks an answer for training in transformers. Its content is the text; what it sets ends with it, as there."""
+
+        tags = {"generation"}
+
+        def parse(self, parser: typing.Any) -> typing.Any:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return jinja2.nodes.CallBlock(self.call_method("_content"), [], [], body).set_lineno(line)
+
+        def _content(self, caller: typing.Callable[[], str]) -> str:
+            return caller()
+
     def refuse(message: str) -> None:
         raise jinja2.TemplateError(message)
 
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"])
-    environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
-    environment.globals.update(raise_exception=refuse, strftime_now=lambda form: datetime.datetime.now().strftime(form))
+    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True,
+                                                               extensions=[GenerationBlock, jinja2.ext.loopcontrols])
+    environment.filters["tojson"] = _tojson
+    environment.globals.update(raise_exception=refuse, strftime_now=lambda format: datetime.datetime.now().strftime(format))
     return environment
+
+
+def _tojson(x: typing.Any, ensure_ascii: bool = False, indent: int | None = None, separators: tuple[str, str] | None = None,
+            sort_keys: bool = False) -> str:
+    """The filter of transformers, with its names of arguments in their order; jinja2's own escapes HTML."""
+    return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 
 def _without_marks(value: typing.Any) -> typing.Any:
@@ -73,8 +95,9 @@ class Template:
         raise ValueError("the chat template does not show the last message as it is, so that it cannot go on")
 
     def _render(self, messages: typing.Sequence[Message], prompt: bool, more: typing.Mapping[str, typing.Any]) -> str:
+        known = {"tools": None, "documents": None, **more}  # a template may ask `is none` without `is defined`
         return self._template.render(messages=_without_marks(list(messages)), add_generation_prompt=prompt, bos_token=BOS, eos_token=EOS,
-                                     **_without_marks(more))
+                                     **_without_marks(known))
 
 
 class Chat:

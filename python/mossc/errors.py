@@ -46,3 +46,10 @@ class MosscError(Exception):
 def without(what: str, extra: str, error: ImportError) -> str:
     """What to say where a command lacks the packages of an extra."""
     return f"{what} needs packages that are not here: pip install 'mossc[{extra}]' ({error})"
+
+
+def said(error: Exception) -> str:
+    """What a command says of an error: of a file's (OSError) its name and what is wrong with it."""
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error)

@@ -43,6 +43,19 @@ def claim(wanted: pathlib.Path, make: Callable[[pathlib.Path], object]) -> tuple
         os.close(held)
 
 
+def lock(path: pathlib.Path) -> int:
+    """Holds a file's lock, the file made, until this process ends. BlockingIOError: another one has it."""
+    held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(held)
+        raise BlockingIOError(error.errno, "another process is at work there", str(path.parent)) from None
+    except OSError:  # a file system without locks
+        pass
+    return held
+
+
 def remove(part: pathlib.Path) -> None:
     """Of either kind, if it is there."""
     if part.is_dir():

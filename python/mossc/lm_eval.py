@@ -25,7 +25,7 @@ import numpy as np
 
 import mossc
 from mossc.chat import BOS, Message, Template, ids_of
-from mossc.errors import MosscError, without
+from mossc.errors import MosscError, said, without
 from mossc.logprobs import log_probabilities
 from mossc.spec import find
 
@@ -111,12 +111,15 @@ class Scorer:
         return total, greedy
 
     def pairs(self, pairs: typing.Sequence[tuple[tuple[int, ...], tuple[int, ...]]], progress: tqdm) -> list[tuple[float, bool]]:
-        """Of each (context, continuation), ids, at least one of both."""
+        """Of each (context, continuation), ids, at least one of a context. A continuation without any is certain."""
         out: list[tuple[float, bool]] = [(0.0, True)] * len(pairs)
-        contexts = sorted({context for context, _ in pairs})
+        contexts = sorted({context for context, continuation in pairs if continuation})
         asked: dict[tuple[int, ...], list[int]] = {context: [] for context in contexts}
-        for number, (context, _) in enumerate(pairs):
-            asked[context].append(number)
+        for number, (context, continuation) in enumerate(pairs):
+            if continuation:
+                asked[context].append(number)
+            else:
+                progress.update()
         for at, state in states_after(self.model, contexts):
             logits = state.logits
             for number in asked[contexts[at]]:
@@ -208,6 +211,11 @@ class MosscLM(TemplateLM):
 
     # ---- what is asked
 
+    def loglikelihood(self, requests: list[Instance], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
+        """Nothing after something is certain. The harness looks at a continuation's first token, so it gets those that have one."""
+        asked = iter(super().loglikelihood([request for request in requests if request.args[1]], disable_tqdm))
+        return [next(asked) if request.args[1] else (0.0, True) for request in requests]
+
     def _loglikelihood_tokens(self, requests: typing.Sequence[tuple[typing.Any, list[int], list[int]]], disable_tqdm: bool = False,
                               **_: typing.Any) -> list[tuple[float, bool]]:
         pairs = []
@@ -241,20 +249,21 @@ class MosscLM(TemplateLM):
         out = [""] * len(asked)
         with tqdm(total=len(asked), disable=disable_tqdm, desc="Running generate_until requests") as progress:
             for number, state in states_after(self.model, contexts):
-                out[number] = self._generate(state, asked[number][1])
+                out[number] = self._generate(state, contexts[number], asked[number][1])
                 progress.update()
         return out
 
     def _most(self, options: dict) -> int:
         return int(options.get("max_gen_toks", options.get("max_tokens", self.max_gen_toks)))
 
-    def _generate(self, state: mossc.State, options: dict) -> str:
-        """What follows a state that has logits, until a text of `until`, an end of text, or as many tokens as there may be: the most
-        probable one each time, unless the task wants to sample."""
+    def _generate(self, state: mossc.State, context: typing.Sequence[int], options: dict) -> str:
+        """What follows a state that was fed `context`, until a text of `until`, an end of text, or as many tokens as there may be: the most
+        probable one each time, unless the task wants to sample. The penalty counts the whole text, as that of transformers does."""
         until = options.get("until") or []
         stops = [text for text in ([until] if isinstance(until, str) else until) if text]
         sampled = bool(options.get("do_sample")) and float(options.get("temperature", 1)) > 0
-        pieces = self.model.generate(state=state, max_tokens=self._most(options), stop=stops, temperature=float(options.get("temperature", 1)) if sampled else 0,
+        pieces = self.model.generate(state=state, seen=context, penalty_window=-1, max_tokens=self._most(options), stop=stops,
+                                     temperature=float(options.get("temperature", 1)) if sampled else 0,
                                      top_k=int(options.get("top_k", 0)), top_p=float(options.get("top_p", 1)), min_p=float(options.get("min_p", 0)),
                                      repeat_penalty=float(options.get("repetition_penalty", 1)), seed=int(options.get("seed", 0)))
         return pieces.text()
@@ -282,7 +291,7 @@ def main() -> int:
         _settle_device(options)
         command.execute(options)
     except MosscError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {said(error)}", file=sys.stderr)
         return 1
     return 0
 

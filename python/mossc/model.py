@@ -34,9 +34,10 @@ class Score:
 class Model:
     """A spec, compiled for this machine or a GPU, with its weights.
 
-    spec: a Spec, or what makes one; of a module of mossc.torch, its weights are taken where none are given. weights: a path of safetensors or of `mossc pack`; several paths, over which the tensors are spread;
-    a dict of arrays or of torch's tensors, name to floats of the tensor's shape (`tensors`), in float32 or what becomes it; None: those that lie in the
-    directory of an import, or fresh ones of `seed` where it is given or there are none.
+    spec: a Spec, or what makes one; of a module of mossc.torch, its weights are taken where none are given. weights: a path of safetensors
+    or of `mossc pack`; several paths, over which the tensors are spread; a dict of arrays or of torch's tensors, name to floats of the
+    tensor's shape (`tensors`), in float32 or what becomes it; None: those that lie in the directory of an import, or fresh ones of `seed`
+    where it is given or there are none.
     device: "cpu", "cuda", "cuda:N". threads: workers, 0: as many as the process may use CPUs. isa: of a CPU, "avx512", "avx2", "neon";
     None: the best there is. fast: of a GPU, or of a CPU with AVX-512 BF16 or ARM's bf16 (another one is an error). cache: kernels are taken from and kept in the kernel cache.
 
@@ -79,7 +80,7 @@ class Model:
                 elements.raise_error()
             else:
                 paths = [given] if isinstance(given, (str, os.PathLike)) else list(given)
-                array, owners = strings([path_bytes(path) for path in paths])
+                array, owners = strings("weights", [path_bytes(path) for path in paths])
                 error = lib.mossc_model_open(compiled, array, len(owners), options, diags.pointer, out)
             diags.check(error)
         return Handle("model", out[0], lib.moss_model_free, self._compiled)
@@ -214,7 +215,7 @@ class Model:
             check(lib.mossc_score(self._c, state._c, int32_pointer(piece), len(piece), logprobs, best))
         return out
 
-    def generate(self, prompt: typing.Any = None, *, state: State | None = None, max_tokens: int | None = 256,
+    def generate(self, prompt: typing.Any = None, *, state: State | None = None, seen: typing.Any = (), max_tokens: int | None = 256,
                  temperature: float | None = None, top_k: int | None = None, top_p: float | None = None, min_p: float | None = None,
                  repeat_penalty: float | None = None, presence_penalty: float = 0, frequency_penalty: float = 0, penalty_window: int = 0,
                  logit_bias: typing.Mapping[int, float] | None = None, seed: int | None = 0, stop: str | typing.Sequence[str] | None = (),
@@ -222,7 +223,8 @@ class Model:
                  grammar: str | None = None, mask: Mask | None = None, whole: bool = False) -> Generation:
         """Feeds a prompt, ids or a text, and gives an iterator over what follows: pieces with a token and its text, in characters.
 
-        state: the sequence to go on with; None: a new one. Without a prompt it goes on from the state's logits. max_tokens: None: up to an end.
+        state: the sequence to go on with; None: a new one. Without a prompt it goes on from the state's logits. seen: what that state was fed
+        already, ids or a text, which a state does not keep: penalties then count it too. max_tokens: None: up to an end.
         temperature (0: the most probable token), top_k (0: all), top_p, min_p, repeat_penalty: None: those of `defaults`.
         penalty_window: how many of the last tokens, the prompt's too, penalties count; 0: 64, -1: all. logit_bias: id to what is added to
         its logit; -inf: never. seed: the same gives the same text on every machine; None: any. stop: texts that end it, of which nothing is given.
@@ -239,10 +241,10 @@ class Model:
             text = isinstance(prompt, (str, bytes))
             raise MosscError("bad_input", "prompt is empty and the spec has no bos" if text else "expected a prompt of a token at least, or a state")
         mask = mask_of(self, mask, json_schema=json_schema, regex=regex, grammar=grammar)
-        return begin(self, state or self.state(), before, max_tokens=max_tokens, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
-                     repeat_penalty=repeat_penalty, presence_penalty=presence_penalty, frequency_penalty=frequency_penalty,
-                     penalty_window=penalty_window, logit_bias=logit_bias, seed=seed, stop=stop, ignore_eos=ignore_eos, logprobs=logprobs,
-                     mask=mask, whole=whole)
+        return begin(self, state or self.state(), before, seen=self._tokens(seen), max_tokens=max_tokens, temperature=temperature, top_k=top_k,
+                     top_p=top_p, min_p=min_p, repeat_penalty=repeat_penalty, presence_penalty=presence_penalty,
+                     frequency_penalty=frequency_penalty, penalty_window=penalty_window, logit_bias=logit_bias, seed=seed, stop=stop,
+                     ignore_eos=ignore_eos, logprobs=logprobs, mask=mask, whole=whole)
 
     def generate_batch(self, prompts: typing.Sequence[typing.Any], *, seeds: typing.Sequence[int] | None = None, seed: int | None = 0,
                        state: State | None = None, **options: typing.Any) -> Batch:
@@ -292,4 +294,6 @@ class Model:
         self.close()
 
     def __repr__(self) -> str:
+        if not self._handle.is_open:
+            return f"<mossc.Model {self.spec.name}, closed>"
         return f"<mossc.Model {self.spec.name}, {text_of(lib.moss_program_name(self._program))}>"

@@ -8,6 +8,8 @@ import pathlib
 import re
 import typing
 
+import numpy as np
+
 from mossc import imports
 from mossc._c import Diags, Handle, ffi, lib, path_bytes, strings, struct, text_of
 from mossc.errors import Message, MosscError
@@ -68,7 +70,18 @@ def _with_none(text: str) -> str:
 
 
 def _scalar(value: typing.Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else _json(value)
+
+
+def _json(value: typing.Any) -> str:
+    """A value of a spec as JSON, which is YAML; NumPy's numbers as what they are, None as the language's `none`."""
+    return _with_none(json.dumps(value, default=_plain))
+
+
+def _plain(value: typing.Any) -> typing.Any:
+    if isinstance(value, (np.integer, np.floating, np.bool_)):
+        return value.item()
+    raise TypeError(f"a value of a spec: expected a text, a number, a bool, None, a list or a dict, not {type(value).__name__}")
 
 
 def find(source: str | os.PathLike, weights: typing.Sequence[str | os.PathLike] = ()) -> tuple[Spec, list[pathlib.Path]]:
@@ -85,7 +98,8 @@ class Spec:
 
     source: a path of a spec, of a directory that `mossc import` made, or of a checkpoint of others (a Hugging Face folder, a GGUF file),
     which is imported into the cache; a dict (as `resolved` gives one, or any that means YAML of the language); or the text of a spec, which has more than one
-    line. `set` overrides values: {"weights.dtype": "bf16", "stack[0].repeat": 2}. name: stands for the path of a dict or a text in messages.
+    line. `set` overrides values: {"weights.dtype": "bf16", "stack[0].repeat": 2}; the library reads each as a text PATH=VALUE, which messages
+    call `--set`, as the program's option. name: stands for the path of a dict or a text in messages.
 
     A config or a module of mossc.torch is a source too. None stands for the language's `none`. A pickled spec of a file is read from there again.
 
@@ -94,12 +108,12 @@ class Spec:
 
     def __init__(self, source: typing.Any, *, set: dict[str, typing.Any] | None = None, name: str = "spec") -> None:
         source = source.as_spec() if hasattr(source, "as_spec") else source
-        self._sets = {path: value if isinstance(value, str) else _with_none(_scalar(value)) for path, value in (set or {}).items()}
+        self._sets = {path: _scalar(value) for path, value in (set or {}).items()}
         if isinstance(source, Spec):
             self._path, self._text = source._path, source._text
             self._sets = {**source._sets, **self._sets}
         elif isinstance(source, dict):
-            self._path, self._text = name, _with_none(json.dumps(source)).encode()
+            self._path, self._text = name, _json(source).encode()
         elif isinstance(source, str) and "\n" in source:
             self._path, self._text = name, source.encode()
         else:
@@ -108,7 +122,7 @@ class Spec:
 
     def _open(self) -> None:
         out = ffi.new("MosscSpec **")
-        sets, self_owners = strings([f"{path}={value}".encode() for path, value in self._sets.items()])
+        sets, self_owners = strings("set", [f"{path}={value}".encode() for path, value in self._sets.items()])
         with Diags() as diags:
             if self._text is None:
                 error = lib.mossc_spec_open(path_bytes(self._path), sets, len(self._sets), diags.pointer, out)

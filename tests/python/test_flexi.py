@@ -300,7 +300,10 @@ def test_commands_say_what_is_wrong(m):
     Small(m)
     run = ["prune", "small.yaml", "-w", "w", "--text", "text", "-o", "out"]
     cases = [(1, "rate 0.01 of 6 blocks is less than one", [*run, "--rate", "0.01"]),
-             (2, "expected a number between 0 and 1", [*run, "--rate", "1.5"]),
+             (2, "'1.5': expected a number above 0 and below 1", [*run, "--rate", "1.5"]),
+             (2, "'abc': expected a number above 0 and below 1", [*run, "--rate", "abc"]),
+             (2, "'nan': expected a number at least 0", ["extend", *run[1:], "--blocks", "1", "--start", "nan"]),
+             (2, "'-1': expected a number above 0", ["recover", *run[1:], "--lr", "-1"]),
              (2, "the following arguments are required: --rate", run),
              (1, "error: nothing: No such file", [*run[:5], "nothing", *run[6:], "--rate", "0.3"]),
              (1, "weights are needed", ["prune", "small.yaml", "--text", "text", "-o", "out", "--rate", "0.3"]),

@@ -108,6 +108,7 @@ def test_a_model_lasts_as_long_as_its_states(m):
     assert text.decode(text.encode("Zoë 😀")) == "Zoë 😀"
     model.close()
     assert str(raises(ValueError, model.state)) == "the model was closed"
+    assert repr(model) == "<mossc.Model tiny, closed>"
     state.close()
     assert str(raises(ValueError, state.clone)) == "the state was closed"
     del model, state

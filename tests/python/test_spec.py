@@ -45,6 +45,17 @@ def test_sets_override_values(m):
     assert spec.set(d_model=32) == mossc.Spec(TINY)
 
 
+def test_numbers_of_numpy_are_numbers(m):
+    plain = mossc.Spec(TINY, set={"d_model": 64, "norm.eps": 0.5, "tie_embeddings": True})
+    assert mossc.Spec(TINY, set={"d_model": np.int64(64), "norm.eps": np.float32(0.5), "tie_embeddings": np.bool_(True)}) == plain
+    resolved = plain.resolved
+    resolved["d_model"] = np.int32(64)
+    assert mossc.Spec(resolved) == plain
+    for wrong in (np.arange(2), object(), [{1}]):
+        assert "expected a text, a number" in str(raises(TypeError, mossc.Spec, TINY, set={"d_model": wrong}))
+    assert "set: expected texts without NUL" in str(raises(ValueError, mossc.Spec, TINY, set={"name": "a\0b"}))
+
+
 def test_none_is_the_word_of_the_language(m):
     spec = mossc.Spec(TINY, set={"stack[1].mlp.experts": None})
     assert spec == mossc.Spec(TINY, set={"stack[1].mlp.experts": "none"}) != mossc.Spec(TINY)

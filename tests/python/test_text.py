@@ -60,7 +60,20 @@ def test_numbers_out_of_their_range_are_refused(m):
         assert raises(mossc.MosscError, model.generate, PROMPT, state=state, **options).code == "bad_input", options
     for name in ("max_tokens", "logprobs"):
         assert name in str(raises(ValueError, model.generate, PROMPT, state=state, **{name: -1}))
+    for stop in ("g\0zzz", ["x", "\0"]):  # C would stop at "g"
+        assert "stop: expected texts without NUL" in str(raises(ValueError, model.generate, PROMPT, state=state, stop=stop))
     assert state.position == 0  # nothing was fed
+
+
+def test_penalties_count_what_a_state_has_seen(m):
+    model, options = moss_tiny(), {"max_tokens": 20, "temperature": 0, "repeat_penalty": 1.5, "penalty_window": -1}
+    for seen in (PROMPT, list(PROMPT.encode())):
+        state = model.state()
+        model.feed(state, PROMPT)
+        assert model.generate(state=state, seen=seen, **options).text() == model.generate(PROMPT, **options).text()
+    state = model.state()
+    model.feed(state, PROMPT)
+    assert model.generate(state=state, **options).text() != model.generate(PROMPT, **options).text()
 
 
 def test_a_score_is_the_softmax_of_the_logits(m):

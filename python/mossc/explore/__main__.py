@@ -5,20 +5,9 @@ import pathlib
 import sys
 import warnings
 
+from mossc.arguments import count, number
 from mossc.errors import without
 from mossc.explore.errors import ExploreError, NoStudy
-
-HEARTBEAT = 60  # seconds
-
-
-def _at_least_one(text: str) -> int:
-    try:
-        count = int(text)
-    except ValueError:
-        count = 0
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"'{text}': expected a number from 1")
-    return count
 
 
 def _study_options(parser: argparse.ArgumentParser, needed: bool = True) -> None:
@@ -27,12 +16,14 @@ def _study_options(parser: argparse.ArgumentParser, needed: bool = True) -> None
 
 
 def _create_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--trials", type=_at_least_one, metavar="N", help="how many points are tried (default: every one that is kept)")
-    parser.add_argument("--sampler", default="tpe", help="which of Optuna's chooses points, where not all are tried: tpe, nsga2, nsga3, gp, qmc, random")
-    parser.add_argument("--front", type=int, default=0, metavar="M", help="the first M are those of the modelled front and near it")
+    parser.add_argument("--trials", type=count(), metavar="N", help="how many points are tried (default: every one that is kept)")
+    parser.add_argument("--sampler", help="which of Optuna's chooses points, where not all are tried: tpe (the default), nsga2, nsga3, gp, qmc, random")
+    parser.add_argument("--front", type=count(0), default=0, metavar="M", help="the first M are those of the modelled front and near it")
     parser.add_argument("--points", metavar="N", help="model only N points of the space, at random")
     parser.add_argument("--device", action="append", default=[], help="in place of the space's devices")
-    parser.add_argument("--rounds", type=_at_least_one, default=5, metavar="R", help="of a measurement, the fastest of which counts")
+    parser.add_argument("--rounds", type=count(), metavar="R", help="of a measurement, the fastest of which counts (default: 5)")
+    parser.add_argument("--heartbeat", type=count(), metavar="S",
+                        help="seconds between signs of life; after five without one a worker on another machine is gone (default: 60)")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -46,8 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     _study_options(work)
     work.add_argument("--space", metavar="SPACE", help="make the study of this space first, unless it is there")
     _create_options(work)
-    work.add_argument("--most", type=_at_least_one, metavar="N", help="end after N trials")
-    work.add_argument("--seconds", type=float, metavar="S", help="begin no trial after S seconds")
+    work.add_argument("--most", type=count(), metavar="N", help="end after N trials")
+    work.add_argument("--seconds", type=number(0), metavar="S", help="begin no trial after S seconds")
     work.add_argument("--no-wait", action="store_true", help="end when no trial waits, although others are at work, who may die")
     retry = commands.add_parser("retry", help="queue failed trials again, and those of workers that are gone")
     _study_options(retry)
@@ -60,7 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     for command in (create, work, merge):
         command.add_argument("-o", "--output", type=pathlib.Path, metavar="DIR", required=command is merge, help="directory of files (default: the study's name)")
     for command in (create, work, retry, status, merge):
-        command.add_argument("--heartbeat", type=_at_least_one, default=HEARTBEAT, metavar="S", help="seconds between signs of life; after five without one a worker on another machine is gone (default %(default)s)")
         command.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
@@ -104,14 +94,14 @@ def _run(options) -> None:
             if options.command == "create" or not _is_there(options):
                 queue = create(options.storage, options.study, options.space, directory, options)
     if queue is None:
-        queue = Queue(Store(options.storage, options.study, options.heartbeat), options.study) if options.storage else None
+        queue = Queue(Store(options.storage, options.study), options.study) if options.storage else None
     if options.command == "merge":
         _tell(options, merge(queue, [pathlib.Path(part) for part in options.parts], directory))
     elif options.command == "retry":
         failed, gone = queue.retry(options.running)
         _tell(options, {"failed": failed, "gone": gone})
     elif options.command == "work":
-        _tell(options, {"done": work(queue, directory, options.heartbeat, options.most, options.seconds, not options.no_wait)})
+        _tell(options, {"done": work(queue, directory, options.most, options.seconds, not options.no_wait)})
     elif options.command == "create":
         _tell(options, states(queue))
     else:
@@ -123,7 +113,7 @@ def _is_there(options) -> bool:
     from mossc.explore.store import Store
 
     try:
-        Queue(Store(options.storage, options.study, options.heartbeat), options.study)
+        Queue(Store(options.storage, options.study), options.study)
     except NoStudy:
         return False
     return True
@@ -144,7 +134,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ExploreError as error:
         print(f"mossc.explore: {error}", file=sys.stderr)
         return 1
-    except Stopped:
+    except (Stopped, KeyboardInterrupt):
         return 130
     return 0
 

@@ -9,6 +9,7 @@ from mossc.files import replace
 
 NEEDED = ("summary.json", "space.yaml", "spec.yaml")
 TABLES = ("points.csv", "front.csv")  # for the report; left out where they are large
+REPLACED = ("quality.csv",)  # may change while the study goes on: rows that were missing
 MOST_TABLE = 16 << 20  # bytes, packed
 
 
@@ -27,14 +28,15 @@ def pack(directory: pathlib.Path) -> dict[str, str]:
 
 
 def unpack(files: dict[str, str], directory: pathlib.Path) -> None:
-    """Writes the files that are not there. ExploreError: the directory has a study of another space."""
+    """Writes the files that are not there, and those of REPLACED. ExploreError: the directory has a study of another space."""
     contents = {name: zlib.decompress(base64.b64decode(text)) for name, text in files.items()}
     for name in ("space.yaml", "spec.yaml"):
         path = directory / name
         if path.exists() and path.read_bytes() != contents[name]:
             raise ExploreError(f"{directory} has a study of another space or spec ({name} differs): give another -o DIR")
     for name, content in contents.items():  # summary.json last: a directory with one is a study
-        if name != "summary.json" and not (directory / name).exists():
+        path = directory / name
+        if name != "summary.json" and (not path.exists() or name in REPLACED and path.read_bytes() != content):
             replace(directory / name, content)
     if not (directory / "summary.json").exists():
         replace(directory / "summary.json", contents["summary.json"])

@@ -10,9 +10,10 @@ from mossc.explore.errors import ExploreError
 from mossc.explore.program import Program
 from mossc.explore.queue import Queue
 from mossc.explore.space import Space
-from mossc.explore.store import Store
+from mossc.explore.store import HEARTBEAT, Store
 from mossc.explore.work import machine
 
+DEFAULTS = {"sampler": "tpe", "rounds": 5, "heartbeat": HEARTBEAT}
 MOST_TRIALS = 10_000  # Optuna slows down beyond
 
 
@@ -21,8 +22,25 @@ def _kept(directory: pathlib.Path, device: str) -> list[int]:
         return [int(row["index"]) for row in csv.DictReader(file) if row["device"] == device]
 
 
+def _devices(files: dict[str, str]) -> list[str]:
+    return sorted(device["name"] for device in bundle.summary(files)["devices"])
+
+
+def _refuse_another(name: str, there: dict[str, str], files: dict[str, str], asked: dict, options) -> None:
+    """ExploreError: the study that is there cannot go on as this one."""
+    if any(there[part] != files[part] for part in ("space.yaml", "spec.yaml")):
+        raise ExploreError(f"the storage has a study {name} of another space: give another --study")
+    if _devices(there) != _devices(files):
+        raise ExploreError(f"the study {name} is of {', '.join(_devices(there))}: give the same --device, or another --study")
+    if options.rounds not in (None, asked["rounds"]):
+        raise ExploreError(f"the study {name} measures {asked['rounds']} rounds: give the same --rounds, or another --study")
+
+
 def _study(store: Store, name: str, space: Space) -> optuna.Study:
     study = optuna.create_study(study_name=name, storage=store.storage, directions=space.directions, load_if_exists=True)
+    ours = "files" in study.user_attrs or not study.get_trials(deepcopy=False)
+    if not ours or [direction.name.lower() for direction in study.directions] != space.directions:
+        raise ExploreError(f"the storage has a study {name} of another space, or of other programs: give another --study")
     study.set_metric_names([goal if direction == "minimize" else f"-{goal}" for goal, direction in zip(space.objectives, space.directions)])
     return study
 
@@ -48,17 +66,19 @@ def create(storage: str, name: str, space_path: str, directory: pathlib.Path, op
     program.run("explore", space_path, "-o", directory, "--json", *more)
     space = Space(json.loads((directory / "summary.json").read_text()))
     wanted, queued = _first_points(program, directory, space, options.trials, options.front)
-    store = Store(storage, name, options.heartbeat, make=True)
+    store = Store(storage, name, make=True)
     files = bundle.pack(directory)
     with store.lock():
         study = _study(store, name, space)
-        there = study.user_attrs.get("files")
-        if there and any(there[part] != files[part] for part in ("space.yaml", "spec.yaml")):
-            raise ExploreError(f"the storage has a study {name} of another space: give another --study")
+        there, asked = study.user_attrs.get("files"), study.user_attrs.get("asked", DEFAULTS)
+        if there:
+            _refuse_another(name, there, files, asked, options)
         study.set_user_attr("machine", study.user_attrs.get("machine") or machine())
-        study.set_user_attr("asked", {"sampler": options.sampler, "rounds": options.rounds, "heartbeat": options.heartbeat})
+        study.set_user_attr("asked", {what: value if (given := getattr(options, what)) is None else given for what, value in asked.items()})
         study.set_user_attr("trials", max(wanted, study.user_attrs.get("trials", 0)))
-        if not there:
+        if there:
+            files = there | {part: files[part] for part in bundle.REPLACED if part in files}
+        if there != files:
             study.set_user_attr("files", files)  # last: a study with it is whole but for its queue
     queue = Queue(store, name)
     with store.lock():

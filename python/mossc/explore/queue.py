@@ -57,6 +57,7 @@ class Queue:
         if "files" not in attrs:
             raise NoStudy(f"the study {name} is not one of mossc.explore, or was not made to its end: `create` it again")
         self.files, self.asked = attrs["files"], attrs["asked"]
+        store.beat_every(self.asked["heartbeat"])
         self.space = Space(bundle.summary(self.files))
         self.owner = owner_here()
 
@@ -128,12 +129,13 @@ class Queue:
             return trial
 
     def _next_point(self, propose) -> int | None:
-        trials = [trial for trial in self.trials() if not trial.user_attrs.get("retry_of")]
-        if len(trials) >= self.wanted():
+        trials = self.trials()
+        points = sum(not trial.user_attrs.get("retry_of") for trial in trials)
+        if points >= self.wanted():
             return None
         index = propose(trials)
         if index is None:  # the space has no more: that is all
-            self.study.set_user_attr("trials", len(trials))
+            self.study.set_user_attr("trials", points)
         return index
 
     def is_mine(self, trial: FrozenTrial) -> bool:

@@ -8,9 +8,11 @@ import zlib
 import optuna
 import sqlalchemy
 
+from mossc.errors import without
 from mossc.explore.errors import ExploreError, NoStudy
 
 EXPECTED = "expected sqlite:///FILE.db or postgresql://USER@HOST/DATABASE"
+HEARTBEAT = 60  # seconds, of a study that names none
 WAIT_SECONDS = 60  # of SQLite, for another process that writes
 # File systems on which SQLite loses data or locks: NFS, SMB, Lustre, FUSE (man 2 statfs).
 SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "fuse", "9p", "gpfs", "beegfs"}
@@ -94,7 +96,7 @@ class Store:
     """storage: an RDBStorage; lock(): what a study changes that more than one process may change, changes within it. make: a database of
     SQLite that is not there is made. ExploreError."""
 
-    def __init__(self, text: str, study: str, heartbeat: int, make: bool = False):
+    def __init__(self, text: str, study: str, make: bool = False):
         url = _url(text)
         sqlite = url.get_backend_name() == "sqlite"
         if sqlite:
@@ -105,13 +107,20 @@ class Store:
                 raise NoStudy(f"--storage: there is no {path}: `python -m mossc.explore create` makes it")
             if _file_system(path.parent.resolve()).split(".")[0] in SHARED:
                 raise ExploreError(f"--storage: {path} is on a network's file system, where SQLite loses data: use PostgreSQL")
-        self.lock = FileLock(f"{url.database}.lock") if sqlite else DatabaseLock(url, study)
         try:
+            self.lock = FileLock(f"{url.database}.lock") if sqlite else DatabaseLock(url, study)
             with self.lock() if sqlite else DatabaseLock(url, "")():  # tables are made by one
                 self.storage = optuna.storages.RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=_engine_options(url),
-                                                          heartbeat_interval=heartbeat, grace_period=5 * heartbeat)
-        except sqlalchemy.exc.OperationalError as error:
-            raise ExploreError(f"--storage: {str(error.orig).strip()}") from None
+                                                          heartbeat_interval=HEARTBEAT)
+        except sqlalchemy.exc.DatabaseError as error:  # there is none, or a file that is no database
+            raise ExploreError(f"--storage: {url.render_as_string()}: {str(error.orig).strip()}") from None
+        except ImportError as error:
+            raise ExploreError(without("PostgreSQL", "explore", error)) from None
+        self.beat_every(HEARTBEAT)
         if sqlite:
             sqlalchemy.event.listen(self.storage.engine, "connect", _tune_sqlite)
             self.storage.engine.dispose()
+
+    def beat_every(self, seconds: int) -> None:
+        """By what owners of other machines are judged: five signs of life missing."""
+        self.storage.heartbeat_interval, self.storage.grace_period = seconds, 5 * seconds

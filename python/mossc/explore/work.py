@@ -72,8 +72,8 @@ def patiently(what, *arguments):
 
 
 class Worker:
-    def __init__(self, queue: Queue, directory: pathlib.Path, interval: int):
-        self.queue, self.interval = queue, interval
+    def __init__(self, queue: Queue, directory: pathlib.Path):
+        self.queue, self.interval = queue, queue.asked["heartbeat"]
         self.check_machine()
         with locked(directory / ".lock"):
             bundle.unpack(queue.files, directory)
@@ -112,7 +112,7 @@ class Worker:
         return bool(self.queue.trials(TrialState.RUNNING, TrialState.WAITING))
 
 
-def work(queue: Queue, directory: pathlib.Path, interval: int, most: int | None, seconds: float | None, wait: bool) -> int:
+def work(queue: Queue, directory: pathlib.Path, most: int | None, seconds: float | None, wait: bool) -> int:
     """Until all trials of the study are finished (wait: also those of others, which may die), `most` are done here, or `seconds` have
     passed. How many were done here."""
     def stop(_number, _frame):
@@ -120,7 +120,7 @@ def work(queue: Queue, directory: pathlib.Path, interval: int, most: int | None,
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
-    worker = Worker(queue, directory, interval)
+    worker = Worker(queue, directory)
     begin, done = time.monotonic(), 0
     try:
         while (most is None or done < most) and (seconds is None or time.monotonic() - begin < seconds):

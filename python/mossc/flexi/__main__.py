@@ -7,7 +7,8 @@ import signal
 import sys
 import typing
 
-from mossc.errors import MosscError, without
+from mossc.arguments import count, number
+from mossc.errors import MosscError, said, without
 from mossc.flexi import extend as extending
 from mossc.flexi import prune as pruning
 
@@ -16,21 +17,6 @@ STATUS_ERROR, STATUS_INTERRUPTED, STATUS_TERMINATED = 1, 130, 143
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(word for word in text.split(",") if word)
-
-
-def _rate(text: str) -> float:
-    value = float(text)
-    if not 0 < value < 1:
-        raise argparse.ArgumentTypeError(f"'{text}': expected a number between 0 and 1")
-    return value
-
-
-def _count(least: int) -> typing.Callable[[str], int]:
-    def read(text: str) -> int:
-        if not text.isdecimal() or int(text) < least:
-            raise argparse.ArgumentTypeError(f"'{text}': expected a whole number, at least {least}")
-        return int(text)
-    return read
 
 
 class Progress:
@@ -57,10 +43,10 @@ def _common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text", metavar="FILE", type=pathlib.Path, required=True,
                         help="text to calibrate with; without --score its last fifth is kept apart and scored")
     parser.add_argument("--score", metavar="FILE", type=pathlib.Path, help="text whose bits per byte are reported")
-    parser.add_argument("--text-bytes", metavar="N", type=_count(1), default=65536, help="bytes of each text, at most (default: %(default)s)")
+    parser.add_argument("--text-bytes", metavar="N", type=count(1), default=65536, help="bytes of each text, at most (default: %(default)s)")
     parser.add_argument("-o", "--output", metavar="DIR", type=pathlib.Path, required=True,
                         help="directory for spec.yaml, model.safetensors and report.json; it appears when it is complete")
-    parser.add_argument("--threads", metavar="N", type=_count(0), default=0, help="threads (default: as many as there are CPUs to use)")
+    parser.add_argument("--threads", metavar="N", type=count(0), default=0, help="threads (default: as many as there are CPUs to use)")
     parser.add_argument("--progress", action="store_true", help="show progress also where standard error is no terminal")
 
 
@@ -93,8 +79,8 @@ def _add_prune(commands: typing.Any) -> None:
     p = commands.add_parser("prune", help="replace the least important blocks by others, with adapters", description=(
         "Measures each block's influence on a text, and replaces those of least by a share of the nearest block that stays (docs/flexi.md)."))
     _common(p)
-    p.add_argument("--rate", metavar="R", type=_rate, required=True, help="the share of the blocks that go, as in 0.3; one of every kind stays")
-    p.add_argument("--rank", metavar="N", type=_count(0), default=16, help="of the adapters (default: %(default)s; 0: none)")
+    p.add_argument("--rate", metavar="R", type=number(above=0, below=1), required=True, help="the share of the blocks that go, as in 0.3; one of every kind stays")
+    p.add_argument("--rank", metavar="N", type=count(0), default=16, help="of the adapters (default: %(default)s; 0: none)")
     p.add_argument("--drop", action="store_true", help="drop them, without replacement")
     p.add_argument("--targets", metavar="MAPS", type=_words, default=("smaller",),
                    help="maps that get adapters, as in in_proj,out_proj; all; or smaller: those that have more numbers than an adapter (the default)")
@@ -128,20 +114,13 @@ def _add_extend(commands: typing.Any) -> None:
         "Makes a deeper model: chosen blocks are gone through again as shares, which begin with almost no effect (docs/flexi.md)."))
     _common(p)
     p.add_argument("--blocks", metavar="LIST", type=_blocks, required=True, help="blocks by number from 0, as in 2,4-6; a run of neighbours is repeated as one")
-    p.add_argument("--times", metavar="N", type=_count(1), default=1, help="how often they are repeated (default: %(default)s)")
-    p.add_argument("--rank", metavar="N", type=_count(0), default=16, help="of the adapters (default: %(default)s; 0: none)")
-    p.add_argument("--start", metavar="S", type=float, default=0.01,
+    p.add_argument("--times", metavar="N", type=count(1), default=1, help="how often they are repeated (default: %(default)s)")
+    p.add_argument("--rank", metavar="N", type=count(0), default=16, help="of the adapters (default: %(default)s; 0: none)")
+    p.add_argument("--start", metavar="S", type=number(0), default=0.01,
                    help="how much a repetition adds at first, in shares of what its block adds (default: %(default)s)")
     p.add_argument("--targets", metavar="MAPS", type=_words, default=("smaller",), help="maps that get adapters, as in prune")
-    p.add_argument("--seed", metavar="N", type=_count(0), default=0, help="of the adapters (default: %(default)s)")
+    p.add_argument("--seed", metavar="N", type=count(0), default=0, help="of the adapters (default: %(default)s)")
     p.set_defaults(run=_extend)
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"'{text}': expected a number from 0 to 1")
-    return value
 
 
 def _recover(a: argparse.Namespace, progress: Progress) -> None:
@@ -166,12 +145,12 @@ def _add_recover(commands: typing.Any) -> None:
     p.add_argument("--teacher", metavar="SPEC", help="the unpruned model: a spec, or a directory (default: the text alone teaches)")
     p.add_argument("--teacher-weights", metavar="FILE", action="append", default=[], help="its weights, where --teacher is no directory")
     p.add_argument("--train", choices=("adapters", "all"), default="adapters", help="what is trained: adapters and norms (the default), or all")
-    p.add_argument("--steps", metavar="N", type=_count(1), default=200, help="of training (default: %(default)s)")
-    p.add_argument("--batch", metavar="N", type=_count(1), default=8, help="sequences of a step (default: %(default)s)")
-    p.add_argument("--length", metavar="N", type=_count(1), default=256, help="tokens of a sequence (default: %(default)s)")
-    p.add_argument("--lr", metavar="R", type=float, default=1e-3, help="learning rate (default: %(default)s)")
-    p.add_argument("--teacher-share", metavar="S", type=_share, default=0.9, help="of the loss; the rest is the text's (default: %(default)s)")
-    p.add_argument("--seed", metavar="N", type=_count(0), default=0, help="of what is drawn (default: %(default)s)")
+    p.add_argument("--steps", metavar="N", type=count(1), default=200, help="of training (default: %(default)s)")
+    p.add_argument("--batch", metavar="N", type=count(1), default=8, help="sequences of a step (default: %(default)s)")
+    p.add_argument("--length", metavar="N", type=count(1), default=256, help="tokens of a sequence (default: %(default)s)")
+    p.add_argument("--lr", metavar="R", type=number(above=0), default=1e-3, help="learning rate (default: %(default)s)")
+    p.add_argument("--teacher-share", metavar="S", type=number(0, 1), default=0.9, help="of the loss; the rest is the text's (default: %(default)s)")
+    p.add_argument("--seed", metavar="N", type=count(0), default=0, help="of what is drawn (default: %(default)s)")
     p.set_defaults(run=_recover)
 
 
@@ -193,11 +172,8 @@ def main(arguments: typing.Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _terminated)
     try:
         options.run(options, Progress(options.progress))
-    except MosscError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return STATUS_ERROR
-    except OSError as error:  # a full disk, a file that is gone
-        print(f"error: {error.filename}: {error.strerror}" if error.filename and error.strerror else f"error: {error}", file=sys.stderr)
+    except (MosscError, OSError) as error:  # OSError: a full disk, a file that is gone
+        print(f"error: {said(error)}", file=sys.stderr)
         return STATUS_ERROR
     except KeyboardInterrupt:
         return STATUS_INTERRUPTED

@@ -10,6 +10,7 @@ from transformers import PretrainedConfig
 import mossc
 from mossc.files import replace
 from mossc.imports import SPEC
+from mossc.torch.byte_tokenizer import BOS, byte_tokenizer
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -26,6 +27,22 @@ def _resolved(spec: mossc.Spec) -> dict:
 def _with_spec(values: dict, path: pathlib.Path) -> dict:
     """The values of config.json with the spec of this spec.yaml, if it is there."""
     return {**values, "spec": _resolved(mossc.Spec(path))} if path.is_file() else values
+
+
+def _ends(spec: mossc.Spec) -> dict:
+    """Where transformers' generation begins and ends a text; nothing where the tokenizer's file is not there."""
+    try:
+        tokenizer = mossc.Tokenizer(spec)
+    except mossc.MosscError:
+        return {}
+    return {"bos_token_id": tokenizer.bos, "eos_token_id": tokenizer.ends or None}
+
+
+def _specials(spec: mossc.Spec) -> dict[str, int]:
+    """Names of a byte tokenizer's tokens that are no bytes."""
+    tokenizer = mossc.Tokenizer(spec)
+    named = [(BOS, tokenizer.bos)] + [("<eos>" if i == 0 else f"<eos-{i + 1}>", id_) for i, id_ in enumerate(tokenizer.ends)]
+    return {name: id_ for name, id_ in named if id_ is not None and id_ >= 256}
 
 
 def _copy(source: pathlib.Path, to: pathlib.Path) -> None:
@@ -57,7 +74,8 @@ class MosscConfig(PretrainedConfig):
     @classmethod
     def from_spec(cls, spec: mossc.Spec | str | pathlib.Path | dict, **kwargs) -> MosscConfig:
         """spec: a mossc.Spec, or what it is made from (a path, a dict, YAML text)."""
-        return cls(spec=_resolved(spec if isinstance(spec, mossc.Spec) else mossc.Spec(spec)), **kwargs)
+        spec = spec if isinstance(spec, mossc.Spec) else mossc.Spec(spec)
+        return cls(spec=_resolved(spec), **{**_ends(spec), **kwargs})
 
     @classmethod
     def get_config_dict(cls, name, **kwargs) -> tuple[dict, dict]:
@@ -85,17 +103,15 @@ class MosscConfig(PretrainedConfig):
         replace(directory / CONFIG, self.to_json_string().encode())
 
     def write_spec(self, directory: pathlib.Path) -> None:
-        """spec.yaml, and beside it the tokenizer's file, where there is one."""
+        """spec.yaml, and beside it the tokenizer's file; of bytes, one for transformers, which the spec does not need."""
         spec = {**self.spec, "tokenizer": dict(self.spec["tokenizer"])}
         file = spec["tokenizer"].get("file")
         if file is not None:
             _copy(pathlib.Path(file), directory / TOKENIZER)
             spec["tokenizer"]["file"] = TOKENIZER
+        elif spec["tokenizer"]["kind"] == "bytes":
+            replace(directory / TOKENIZER, byte_tokenizer(_specials(self.as_spec())))
         replace(directory / SPEC, mossc.Spec(spec).yaml().encode())
 
     def as_spec(self) -> mossc.Spec:
         return mossc.Spec(self.spec)
-
-    def tensors(self) -> list[mossc.TensorInfo]:
-        """Those of a checkpoint, in the order of the language's table of weights."""
-        return self.as_spec().tensors

@@ -12,8 +12,13 @@ from .experts import RouterLoss
 def text_loss(logits: Tensor, labels: Tensor, items: Tensor | int | None = None) -> Tensor:
     """logits [B, T, V] scored on labels [B, T]: the mean of −log p over those that are not −100, or the sum over `items`."""
     logits = logits.flatten(0, 1).to(torch.promote_types(logits.dtype, torch.float32))
-    loss = F.cross_entropy(logits, labels.flatten(), reduction="mean" if items is None else "sum")
+    loss = F.cross_entropy(logits, labels.flatten().long(), reduction="mean" if items is None else "sum")
     return loss if items is None else loss / items
+
+
+def share_of_batch(labels: Tensor, items: Tensor | int | None) -> Tensor | float:
+    """How much of a batch of `items` labels these are: what losses that are means count in it, so that its parts add up to one."""
+    return 1.0 if items is None else (labels != -100).sum() / items
 
 
 def router_losses(routers: list[RouterLoss], training: bool) -> dict:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import GenerationMixin, PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils import ModelOutput, can_return_tuple
 
 import mossc
 
@@ -20,7 +20,7 @@ from .blocks import Context
 from .cache import MosscCache
 from .config import MosscConfig
 from .layer import Block, Lender, Norm
-from .losses import router_losses, text_loss
+from .losses import router_losses, share_of_batch, text_loss
 from .rounding import Rounding
 from .tree import held, hold
 
@@ -28,13 +28,14 @@ from .tree import held, hold
 @dataclass
 class MosscOutput(ModelOutput):
     """loss: with `labels`, the mean of −log p over them (shifted by one), in training with the routers' losses; logits [B, T, V];
-    balance_loss, z_loss: means over the routers; router_loads: pairs of each expert, [E] for each router."""
+    hidden_states: x [B, T, D] before each entry of the stack, and behind the final norm; balance_loss, z_loss: means over the routers;
+    router_loads: pairs of each expert, [E] for each router. With return_dict=False, those that are there, in this order."""
 
     loss: Tensor | None = None
+    last_hidden_state: Tensor | None = None
     logits: Tensor | None = None
     cache: MosscCache | None = None
     hidden_states: tuple[Tensor, ...] | None = None
-    last_hidden_state: Tensor | None = None
     text_loss: Tensor | None = None
     balance_loss: Tensor | None = None
     z_loss: Tensor | None = None
@@ -53,8 +54,9 @@ class MosscModel(PreTrainedModel):
 
     def __init__(self, config: MosscConfig):
         super().__init__(config)
-        spec, tensors = config.spec, config.tensors()
-        self._spec = spec
+        spec, known = config.spec, config.as_spec()
+        tensors = known.tensors
+        self._spec, self._most_positions = spec, known.max_positions
         self._rounding = Rounding(config.fake_quantise, spec["weights"].get("activations") == "q8")
         context = Context(spec["d_model"], spec["norm"]["eps"])
         outer = [t for t in tensors if not t.name.startswith("blocks.")]
@@ -107,6 +109,8 @@ class MosscModel(PreTrainedModel):
     # ---- computing
 
     def _embedding(self, input_ids: Tensor, tensors: dict[str, Tensor]) -> Tensor:
+        if input_ids.device.type == "cpu" and not (0 <= int(input_ids.min()) and int(input_ids.max()) < len(tensors["embed.weight"])):
+            raise ValueError(f"input_ids: expected 0 to {len(tensors['embed.weight']) - 1}, got {int(input_ids.min())} to {int(input_ids.max())}")
         table = self._rounding(tensors["embed.weight"], self._dtypes["embed.weight"])
         return self._spec["embedding_scale"] * F.embedding(input_ids, table)
 
@@ -116,6 +120,7 @@ class MosscModel(PreTrainedModel):
         x = self._embedding(input_ids, tensors) if inputs_embeds is None else inputs_embeds
         cache = cache if cache is not None else MosscCache(len(self.blocks)) if use_cache else None
         position = 0 if cache is None else cache.position
+        self._check_place(x, cache, position)
         losses, seen = [], []
         for i, layer in enumerate(self.blocks):
             if output_hidden_states:
@@ -131,8 +136,16 @@ class MosscModel(PreTrainedModel):
         if cache is not None:
             cache.position, cache.batch = position + x.shape[1], x.shape[0]
         x = self._final_norm(x, tensors, "final_norm")
-        return x, cache, losses, tuple(seen) if output_hidden_states else None
+        return x, cache, losses, (*seen, x) if output_hidden_states else None
 
+    def _check_place(self, x: Tensor, cache: MosscCache | None, position: int) -> None:
+        """ValueError: x does not go on with the cache's sequences, or there are no positions left for it."""
+        if position and cache.batch != x.shape[0]:
+            raise ValueError(f"the cache is of {cache.batch} sequences, the input has {x.shape[0]}")
+        if self._most_positions and position + x.shape[1] > self._most_positions:
+            raise ValueError(f"a sequence of {position + x.shape[1]} tokens, and the spec's max_positions is {self._most_positions}")
+
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -141,8 +154,10 @@ class MosscModel(PreTrainedModel):
         cache: MosscCache | None = None,
         use_cache: bool | None = None,
         output_hidden_states: bool | None = None,
+        position_ids: Tensor | None = None,
         **_,
     ) -> MosscOutput:
+        check_inputs(input_ids, inputs_embeds, attention_mask, position_ids, cache)
         x, cache, losses, seen = self._stack(input_ids, inputs_embeds, attention_mask, cache, use_cache, output_hidden_states)
         return MosscOutput(last_hidden_state=x, cache=cache, hidden_states=seen, **router_losses(losses, self.training))
 
@@ -160,6 +175,7 @@ class MosscForCausalLM(MosscModel, GenerationMixin):
         weight = self._rounding(held(self._places)[name], dtype, rounds)
         return self._spec["logit_scale"] * F.linear(quant.round_input(x) if rounds else x, weight)
 
+    @can_return_tuple
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -171,21 +187,26 @@ class MosscForCausalLM(MosscModel, GenerationMixin):
         output_hidden_states: bool | None = None,
         logits_to_keep: int = 0,
         num_items_in_batch: Tensor | int | None = None,
+        position_ids: Tensor | None = None,
         **_,
     ) -> MosscOutput:
-        """input_ids [B, T]; labels [B, T], −100 where none: label t is what logits t − 1 are scored on."""
+        """input_ids [B, T]; labels [B, T], −100 where none: label t is what logits t − 1 are scored on. num_items_in_batch: these are a part
+        of a batch with so many labels, whose losses the parts' losses add up to."""
+        check_inputs(input_ids, inputs_embeds, attention_mask, position_ids, cache)
         x, cache, losses, seen = self._stack(input_ids, inputs_embeds, attention_mask, cache, use_cache, output_hidden_states)
         logits = self._logits(x[:, -logits_to_keep:] if logits_to_keep else x)
         out = MosscOutput(logits=logits, cache=cache, hidden_states=seen, **router_losses(losses, self.training))
-        if labels is not None:
-            out.text_loss = text_loss(logits[:, :-1], labels[:, 1:], num_items_in_batch)
-            out.loss = self.add_router_losses(out.text_loss, out)
-        return out
+        if labels is None:
+            return out
+        text = text_loss(logits[:, :-1], labels[:, 1:], num_items_in_batch)
+        loss = self.add_router_losses(text, out, share_of_batch(labels[:, 1:], num_items_in_batch))
+        return MosscOutput(loss=loss, text_loss=text, **out)  # anew, so that a tuple begins with the loss
 
-    def add_router_losses(self, loss: Tensor, out: MosscOutput) -> Tensor:
+    def add_router_losses(self, loss: Tensor, out: MosscOutput, share: Tensor | float = 1.0) -> Tensor:
+        """share: how much of a batch `out` is of."""
         if not self.training or out.balance_loss is None:
             return loss
-        return loss + self.config.balance_loss * out.balance_loss + self.config.z_loss * out.z_loss
+        return loss + share * (self.config.balance_loss * out.balance_loss + self.config.z_loss * out.z_loss)
 
     @torch.no_grad()
     def balance_experts(self, loads: tuple[Tensor, ...], rate: float) -> None:
@@ -217,6 +238,30 @@ class MosscForCausalLM(MosscModel, GenerationMixin):
         if outputs.cache is not None:
             model_kwargs["cache"] = outputs.cache
         return model_kwargs
+
+
+def check_inputs(
+    input_ids: Tensor | None, inputs_embeds: Tensor | None, mask: Tensor | None, position_ids: Tensor | None, cache: MosscCache | None
+) -> None:
+    given = [x for x in (input_ids, inputs_embeds) if x is not None]
+    if len(given) != 1:
+        raise ValueError(f"expected input_ids or inputs_embeds, not {'both' if given else 'neither'}")
+    if input_ids is not None and (input_ids.dim() != 2 or input_ids.dtype not in (torch.int64, torch.int32)):
+        raise ValueError(f"expected input_ids [B, T] of int64, got {input_ids.dtype} of shape {list(input_ids.shape)}")
+    if given[0].numel() == 0:
+        raise ValueError(f"expected at least one sequence of at least one token, not an input of shape {list(given[0].shape)}")
+    if position_ids is not None:
+        check_positions(position_ids, mask, 0 if cache is None else cache.position, given[0].shape[1])
+
+
+def check_positions(position_ids: Tensor, mask: Tensor | None, first: int, length: int) -> None:
+    """Positions cannot be chosen: a state takes in its tokens one after the other. Those of padding are never looked at."""
+    wrong = position_ids != torch.arange(first, first + length, device=position_ids.device)
+    if mask is not None:
+        wrong = wrong & mask[:, -length:].bool()
+    if bool(wrong.any()):
+        raise ValueError(f"position_ids: expected {first} to {first + length - 1}, one after the other, as without them (a state takes in every token "
+                         "it is given, so sequences that are packed into one row would run into each other)")
 
 
 def check_mask(mask: Tensor | None) -> None:

@@ -17,16 +17,31 @@ def usable(*tensors: Tensor) -> bool:
     return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
 
 
+def _expect(**shapes: tuple[Tensor | None, tuple[int, ...]]) -> None:
+    """C reads and writes as far as these say. ValueError."""
+    for name, (tensor, shape) in shapes.items():
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise ValueError(f"{name}: expected numbers of shape {shape}, got {tuple(tensor.shape)}")
+
+
+@torch.compiler.disable
 def expert_scan(
     x: Tensor, dt: Tensor, B: Tensor, C: Tensor, A: Tensor, state: Tensor, index: Tensor | None, gates: Tensor | None
 ) -> tuple[Tensor, Tensor]:
     """x [b, T, I]; dt [b, T, K, I]; B, C [b, T, K, N]; A [E or 1, I, N]; state [b, E, I, N]; index, gates [b, T, K] (None: one state
     for all tokens). Returns y [b, T, I], the sums over K of gate times output, and the last state."""
+    (b, T, inner), chosen, states, experts = x.shape, dt.shape[2], B.shape[3], state.shape[1]
+    pairs = (b, T, chosen)
+    _expect(dt=(dt, (*pairs, inner)), B=(B, (*pairs, states)), C=(C, (*pairs, states)), state=(state, (b, experts, inner, states)),
+            A=(A, (experts if A.shape[0] > 1 else 1, inner, states)), index=(index, pairs), gates=(gates, pairs))
     return _Scan.apply(*(t.contiguous() for t in (x, dt, B, C, A, state)), index, gates)
 
 
+@torch.compiler.disable
 def conv_silu(x: Tensor, past: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """silu of the depthwise causal convolution. x [B, T, I]; past [B, W − 1, I]; weight [I, W]; bias [I] or None -> [B, T, I]."""
+    batch, _, inner = x.shape
+    _expect(past=(past, (batch, weight.shape[1] - 1, inner)), weight=(weight, (inner, weight.shape[1])), bias=(bias, (inner,)))
     return _Conv.apply(x.contiguous(), past.contiguous(), weight, bias)
 
 

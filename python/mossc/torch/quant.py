@@ -58,8 +58,9 @@ def _q4(w: Tensor, exact: bool) -> Tensor:
 
 
 def _q4_on_cpu(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """q4_numbers by the C library, a thread for each part of the rows."""
-    parts = rows.chunk(max(1, min(torch.get_num_threads(), len(rows) // 16)))
+    """q4_numbers by the C library, a thread for each part of the rows. Detached, since no_grad does not reach other threads, where numpy() would
+    refuse rows that are a view of a parameter."""
+    parts = rows.detach().chunk(max(1, min(torch.get_num_threads(), len(rows) // 16)))
     with ThreadPoolExecutor(len(parts)) as pool:
         done = list(pool.map(lambda part: round_weights("q4", part.numpy()), parts))
     return tuple(torch.cat([torch.from_numpy(found[i]) for found in done]) for i in range(3))

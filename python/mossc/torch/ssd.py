@@ -12,15 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .functions import wide
+
 CHUNK = 64
 
 
 def ssd(v: Tensor, k: Tensor, q: Tensor, log_decay: Tensor, now: Tensor, later: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
     """v [R, L, r, H, P]; k, q [R, L, r, G, N], G divides H; log_decay (of α), now, later [R, L, H]; state [R, H, P, N].
 
-    Returns y [R, L, r, H, P] and the last state, which has all inputs with `later`.
+    Returns y [R, L, r, H, P], of v's type, and the last state, float32 at least, which has all inputs with `later`.
     """
-    length = v.shape[1]
+    kind, length = v.dtype, v.shape[1]
+    v, k, q, log_decay, now, later, state = map(wide, (v, k, q, log_decay, now, later, state))
     chunk = min(CHUNK, length)
     fill = -length % chunk
     v, k, q, log_decay, now, later = (_chunks(x, fill, chunk) for x in (v, k, q, log_decay, now, later))
@@ -35,7 +38,7 @@ def ssd(v: Tensor, k: Tensor, q: Tensor, log_decay: Tensor, now: Tensor, later: 
     made = torch.einsum("bnjh,bnjshp,bnjshd->bnhpd", to_end, v, heads(k))
     before, last = _carry(state, total[:, :, -1].exp(), made)
     y = y + torch.einsum("bnih,bnirhd,bnhpd->bnirhp", total.exp(), heads(q), before)
-    return y.flatten(1, 2)[:, :length], last
+    return y.flatten(1, 2)[:, :length].to(kind), last
 
 
 def _chunks(x: Tensor, fill: int, chunk: int) -> Tensor:

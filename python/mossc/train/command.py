@@ -8,6 +8,7 @@ import sys
 import torch
 
 from mossc import MosscError
+from mossc.errors import said
 
 from . import distributed, options
 from .loop import train
@@ -29,22 +30,24 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = options.parse(arguments)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    world = distributed.join(chosen.device)
-    if world.device.type == "cpu":
-        keep_buffers()
+    world = None
     try:
+        world = distributed.join(chosen.device)
+        if world.device.type == "cpu":
+            keep_buffers()
         run = Run(chosen, world)
         stop = Stop()
         cost = run.spec.cost()
         run.metrics.say(f"{run.spec.name}: {cost.parameters:,} parameters, {cost.active_parameters:,} active per token; "
-                        f"{'goes on' if run.progress.steps else 'begins'} at step {run.progress.steps}; {world.size} processes, {world.device}")
+                        f"{'goes on' if run.progress.steps else 'begins'} at step {run.progress.steps}; {world.size} process{'es' if world.size > 1 else ''}, {world.device}")
         by = train(run, stop)
         run.metrics.close()
         return BY_SIGNAL + by if by else 0
     except (MosscError, NotFinite, ValueError, OSError) as error:
-        print(f"mossc.train: {error}", file=sys.stderr)
+        print(f"mossc.train: {said(error)}", file=sys.stderr)
         return ERROR
     except KeyboardInterrupt:  # before the first step
         return BY_SIGNAL + signal.SIGINT
     finally:
-        distributed.leave(world)
+        if world:
+            distributed.leave(world)

@@ -52,18 +52,43 @@ def open_tokens(paths: list[str], spec: mossc.Spec, cache: pathlib.Path, make: b
     if not parts:
         raise ValueError(f"{', '.join(paths)}: there are no tokens")
     for part in parts:
-        most = max(int(part[at : at + SHARD].max()) for at in range(0, len(part), SHARD)) if part.dtype != np.uint8 or spec.vocab_size < 256 else 0
-        if most >= spec.vocab_size:
-            raise ValueError(f"{getattr(part, 'filename', 'the data')}: token {most} is beyond the vocabulary of {spec.vocab_size}")
+        if part.dtype != np.uint8 or spec.vocab_size < 256:
+            _check_ids(part, spec.vocab_size)
     return Tokens(parts, None if None in sizes else sum(sizes))
+
+
+def _check_ids(part: np.ndarray, vocab_size: int) -> None:
+    """ValueError: one is not of the vocabulary."""
+    name = getattr(part, "filename", None) or "the data"
+    for at in range(0, len(part), SHARD):
+        least, most = int(part[at : at + SHARD].min()), int(part[at : at + SHARD].max())
+        if least < 0 or most >= vocab_size:
+            raise ValueError(f"{name}: token {least if least < 0 else most} is outside the vocabulary of {vocab_size}")
+
+
+def _open_array(path: pathlib.Path) -> np.ndarray:
+    try:
+        out = np.load(path, mmap_mode="r")
+    except ValueError as error:  # no .npy, or one of objects
+        raise ValueError(f"{path}: no array of token ids: {error}") from None
+    if out.dtype.kind not in "iu" or out.ndim != 1:
+        raise ValueError(f"{path}: expected token ids, integers in one dimension, got {out.dtype} of shape {out.shape}")
+    return out
+
+
+def _open_raw(path: pathlib.Path) -> np.ndarray:
+    size, width = path.stat().st_size, np.dtype(RAW[path.suffix]).itemsize
+    if size % width:
+        raise ValueError(f"{path}: expected token ids of {width} bytes each, got {size} bytes")
+    return np.memmap(path, RAW[path.suffix], "r") if size else np.empty(0, RAW[path.suffix])
 
 
 def _open(path: pathlib.Path, spec: mossc.Spec, cache: pathlib.Path, make: bool) -> tuple[list[np.ndarray], int | None]:
     """(arrays, bytes of text)."""
     if path.suffix == ".npy":
-        return [np.load(path, mmap_mode="r").reshape(-1)], None
+        return [_open_array(path)], None
     if path.suffix in RAW:
-        return [np.memmap(path, RAW[path.suffix], "r")], None
+        return [_open_raw(path)], None
     size = path.stat().st_size
     if size == 0:
         return [], 0
@@ -99,10 +124,13 @@ def _tokenize(path: pathlib.Path, spec: mossc.Spec, directory: pathlib.Path) -> 
 
     before = tokenizer.encode(b"\n", part=True, behind=True)
     for i, text in enumerate(_pieces(path)):
-        if i == 0:
-            ids = np.asarray(tokenizer.encode(text))
-        else:  # with the newline before it: a normalizer may put a blank before any text
-            ids = np.asarray(tokenizer.encode(b"\n" + text, part=True, behind=True)[len(before):])
+        try:
+            if i == 0:
+                ids = np.asarray(tokenizer.encode(text))
+            else:  # with the newline before it: a normalizer may put a blank before any text
+                ids = np.asarray(tokenizer.encode(b"\n" + text, part=True, behind=True)[len(before):])
+        except mossc.MosscError as error:  # no UTF-8
+            raise ValueError(f"{path}: piece {i}, of about {PIECE} bytes: {error}") from None
         held.append(ids)
         count += len(ids)
         if count >= SHARD:
@@ -115,14 +143,14 @@ def _tokenize(path: pathlib.Path, spec: mossc.Spec, directory: pathlib.Path) -> 
 def _pieces(path: pathlib.Path):
     """Bytes of the text, cut where tokens end."""
     with open(path, "rb") as file:
-        rest = b""
+        held: list[bytes] = []  # what no cut is in, joined once: a text may be one line
         while block := file.read(PIECE):
-            block = rest + block
             cut = _cut(block)
-            rest = block[cut:]
             if cut:
-                yield block[:cut]
-        if rest:
+                yield b"".join([*held, block[:cut]])
+                held.clear()
+            held.append(block[cut:])
+        if rest := b"".join(held):
             yield rest
 
 

@@ -54,9 +54,17 @@ class World:
 
 
 def join(device: str | None) -> World:
+    """device: of torch ("cpu", "cuda", "cuda:1"); None: a GPU where there is one. ValueError."""
     size, local = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("LOCAL_RANK", 0))
-    kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    where = torch.device(kind if kind != "cuda" or size == 1 else f"cuda:{local}")
+    there = torch.cuda.is_available()
+    try:
+        where = torch.device(device or ("cuda" if there else "cpu"))
+    except RuntimeError:
+        raise ValueError(f"--device {device}: expected cpu, cuda or cuda:N") from None
+    if where.type == "cuda" and not there:
+        raise ValueError("--device cuda: PyTorch finds no GPU here")
+    if where.type == "cuda" and where.index is None:
+        where = torch.device("cuda", local)
     if where.type == "cuda":
         torch.cuda.set_device(where)
     if size == 1:

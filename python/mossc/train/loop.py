@@ -31,7 +31,7 @@ def train(run: Run, stop: Stop) -> int:
         run.progress.steps += 1
         count += 1
         if run.progress.steps % o.report_steps == 0:
-            report(run, done, share, sums, count, time.monotonic() - shown)
+            report(run, share, sums, count, time.monotonic() - shown)
             shown, sums, count = time.monotonic(), None, 0
         if run.world.agree(time.monotonic() - saved) > 60 * o.save_minutes or run.progress.steps % o.save_steps == 0:
             begun = time.monotonic()
@@ -39,8 +39,12 @@ def train(run: Run, stop: Stop) -> int:
             save(run)
             saved = time.monotonic()
             shown += saved - begun  # the time of a save is not the steps'
-    means(run, sums, count)
-    save(run)
+    if run.saved == run.progress.steps:
+        run.metrics.say(f"the run is over, at step {run.progress.steps}")
+    if count:
+        report(run, share, sums, count, time.monotonic() - shown)
+    if run.saved != run.progress.steps:
+        save(run)
     return signal
 
 
@@ -95,13 +99,14 @@ def means(run: Run, sums: Tensor | None, count: int) -> list[float]:
     return found
 
 
-def report(run: Run, done: float, share: float, sums: Tensor, count: int, seconds: float) -> None:
+def report(run: Run, share: float, sums: Tensor, count: int, seconds: float) -> None:
+    done = run.done()
     nats, balance, size = means(run, sums, count)
     speed = count * run.options.batch * run.options.window / seconds
     left = run.progress.seconds * (1 - done) / max(done, 1e-6) / 60
     run.metrics.write(run.progress.steps, tokens=run.tokens, loss=nats, balance=balance, gradient=size, rate=share, tokens_per_second=speed,
                       seconds=run.progress.seconds)
-    run.metrics.say(f"step {run.progress.steps:6d}  {done:6.1%}  {run.tokens / 1e6:8.2f} M tokens  rate {share:.3f}  loss {nats:.4f}  "
+    run.metrics.say(f"step {run.progress.steps:6d}  {done:6.1%}  {run.tokens:13,} tokens  rate {share:.3f}  loss {nats:.4f}  "
                     f"{nats / math.log(2):.4f} bits  balance {balance:.3f}  |g| {size:.2f}  {speed:7.0f} tokens/s  {left:6.1f} min left")
 
 
@@ -110,6 +115,6 @@ def save(run: Run) -> None:
     if run.valid is not None:
         found = nats_of(run.model, run.valid, int(run.options.valid_tokens), run.world.device)
         run.metrics.write(run.progress.steps, **{f"valid_{key}": value for key, value in found.items()})
-        run.metrics.say(f"saved at {run.tokens / 1e6:.2f} M tokens; check: " + ", ".join(f"{k} {v:.4f}" for k, v in found.items()))
+        run.metrics.say(f"saved at {run.tokens:,} tokens; check: " + ", ".join(f"{k} {v:.4f}" for k, v in found.items()))
     else:
-        run.metrics.say(f"saved at {run.tokens / 1e6:.2f} M tokens")
+        run.metrics.say(f"saved at {run.tokens:,} tokens")

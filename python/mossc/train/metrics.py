@@ -46,8 +46,8 @@ class Metrics:
 
 
 def _step_of(line: bytes) -> float:
-    """Of a line that was cut short, infinity."""
+    """Of a line that was cut short, or is none of a run's, infinity."""
     try:
-        return json.loads(line)["step"]
-    except ValueError:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError):
         return float("inf")

@@ -1,11 +1,12 @@
 """Chats, grammars and the hub: what needs jinja2, llguidance and huggingface_hub, on a model whose tokens are bytes."""
+import importlib.util
 import json
 import pathlib
 import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from common import SPEC, TINY, WEIGHTS, need, raises, run_tests  # noqa: E402
+from common import SPEC, TINY, WEIGHTS, Skipped, need, raises, run_tests  # noqa: E402
 
 need("numpy", "jinja2", "llguidance")
 import numpy as np  # noqa: E402
@@ -134,6 +135,45 @@ def test_templates_run_in_a_sandbox(m):
     chat.ask("a\0b", max_tokens=1)
     assert chat.state.position == len('[{"role": "user", "content": "ab"}]2026') + 1
     assert "chat template" in str(raises(ValueError, model.chat))
+
+
+PARTS = [
+    "{{ messages | tojson }}{{ messages | tojson(ensure_ascii=True) }}{{ messages | tojson(false) }}",
+    "{{ tools | tojson(separators=(',', ':')) }}{{ tools | tojson(sort_keys=True) }}{{ tools | tojson(indent=4) }}{{ tools | tojson(True, 2) }}",
+    "{% for m in messages %}{% generation %}{{ m.content }}\n{% endgeneration %}{% endfor %}",
+    "{%- for m in messages -%}{%- generation -%}  {{ m.role }}  {%- endgeneration -%}{%- endfor -%}",
+    "{% set x = 1 %}{% generation %}{% set x = 2 %}{{ x }}{% endgeneration %}{{ x }}",
+    "{{ strftime_now('%Y %B') }}{{ strftime_now(format='%d') }}",
+    "{% for m in messages %}{% if loop.index == 2 %}{% break %}{% endif %}{% if not m.content %}{% continue %}{% endif %}{{ m.content }}{% endfor %}",
+    "{% if documents is not none %}{{ documents | length }}{% endif %}{% if tools is not none %}{{ tools | length }}{% endif %}{{ unknown }}",
+    "{% set n = namespace(seen=0) %}{% for m in messages %}\n  {% set n.seen = n.seen + 1 %}\n{% endfor %}{{ n.seen }}{{ bos_token }}{{ eos_token }}",
+    "{% if add_generation_prompt %}{{ raise_exception('no answer to ' + messages[0].content) }}{% endif %}{{ mood }}",
+    "{% generation %}{{ messages[0].content }}",
+]
+
+
+def test_templates_are_rendered_as_transformers_does(m):
+    if not importlib.util.find_spec("transformers"):
+        raise Skipped("there is no transformers here")
+    import jinja2
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    from mossc.chat import BOS, EOS, Template
+
+    messages = [{"role": "user", "content": "größer <b> & 'so'"}, {"role": "assistant", "content": "  yes\n"}]
+    tools = [{"type": "function", "function": {"name": "ask", "description": "Größe", "parameters": {"b": [1, 2.5, None], "a": {}}}}]
+
+    def result(render):
+        try:
+            return render()
+        except jinja2.TemplateError as error:
+            return type(error), str(error)
+
+    for template in PARTS:
+        for more in ({}, {"tools": tools, "mood": "kind"}):
+            wanted = result(lambda: render_jinja_template([messages], chat_template=template, add_generation_prompt=True, bos_token=BOS, eos_token=EOS,
+                                                          **more)[0][0])
+            assert result(lambda: Template(template).render(messages, **more)) == wanted, (template, wanted)
 
 
 def test_texts_follow_a_schema(m):

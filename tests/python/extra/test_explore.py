@@ -244,7 +244,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_trial_back(m):
 def test_a_worker_of_another_machine_is_known_by_its_heartbeat(m):
     with exploring(m) as explore:
         explore.json("create", "space.yaml", "-o", "out", "--trials", 3, "--heartbeat", 1)
-        worker = explore.start("-o", "out", "--heartbeat", 1, PAUSE="100")
+        worker = explore.start("-o", "out", PAUSE="100")
 
         def running():
             return [trial for trial in explore.study().get_trials() if trial.state == TrialState.RUNNING and trial.user_attrs.get("owner")]
@@ -254,13 +254,13 @@ def test_a_worker_of_another_machine_is_known_by_its_heartbeat(m):
         storage = explore.study()._storage
         other = {**trial.user_attrs["owner"], "place": "elsewhere"}  # its PID says nothing here
         storage.set_trial_user_attr(trial._trial_id, "owner", other)
-        assert explore.json("retry", "--heartbeat", 1) == {"failed": 0, "gone": 0}, "it lives"
+        assert explore.json("retry") == {"failed": 0, "gone": 0}, "it lives"
         worker.kill()
         worker.wait()
-        assert explore.json("retry", "--heartbeat", 1) == {"failed": 0, "gone": 0}, "its heartbeat is young"
+        assert explore.json("retry") == {"failed": 0, "gone": 0}, "its heartbeat is young"
         time.sleep(6.5)
-        assert explore.json("retry", "--heartbeat", 1) == {"failed": 0, "gone": 1}
-        explore.run("work", "-o", "out", "--heartbeat", 1)
+        assert explore.json("retry") == {"failed": 0, "gone": 1}
+        explore.run("work", "-o", "out")
         assert explore.json("status")["complete"] == 3
 
 
@@ -314,6 +314,12 @@ def test_quality_comes_from_a_file(m):
         assert {int(row["index"]): trials[int(row["index"])].values[0] for row in rows[1:]} == {int(row["index"]): number for number, row in enumerate(rows[1:])}
         missing = trials[int(rows[0]["index"])]
         assert missing.state == TrialState.FAIL and missing.user_attrs["error"] == f"quality is not known of spec {rows[0]['spec_hash']}"
+        with open(m.directory / "quality.csv", "a") as file:
+            file.write(f"{rows[0]['spec_hash']},0.5\n")
+        explore.json("create", "space.yaml", "-o", "out")
+        assert explore.json("retry")["failed"] == 1
+        explore.run("work", "-o", "elsewhere")
+        assert [trial.values[0] for trial in explore.study().get_trials() if trial.user_attrs.get("retry_of")] == [0.5]
 
 
 def test_failed_trials_are_kept_and_retried(m):
@@ -422,8 +428,20 @@ def test_mistakes_are_told(m):
         assert "the storage has no study another" in explore.run("status", study="another", status=1)
         m.file("space.yaml", (m.directory / "space.yaml").read_text().replace("[1, 2, 3, 4]", "[1, 2]"))
         assert "of another space" in explore.run("create", "space.yaml", "-o", "other", status=1)
+        m.file("space.yaml", (m.directory / "space.yaml").read_text().replace("[1, 2]", "[1, 2, 3, 4]", 1))
+        for option, words in ((("--device", "galaxy-s24-ultra"), "is of raspberry-pi-5: give the same --device"), (("--rounds", 7), "measures 5 rounds")):
+            assert words in (text := explore.run("create", "space.yaml", "-o", "other", *option, status=1)), text
         for option in ("--trials", "--rounds", "--heartbeat"):
-            assert f"{option}: '0': expected a number from 1" in explore.run("create", "space.yaml", option, 0, status=2)
+            assert f"{option}: '0': expected a whole number, at least 1" in explore.run("create", "space.yaml", option, 0, status=2)
+        m.file("text.db", "no database " * 1000)
+        optuna.create_study(storage=f"sqlite:///{m.directory}/theirs.db", study_name="s").add_trial(optuna.trial.create_trial(value=1.0))
+        for name, words in (("text.db", "file is not a database"), ("theirs.db", "or of other programs")):
+            explore.storage = f"sqlite:///{m.directory}/{name}"
+            text = explore.run("create", "space.yaml", "-o", "third", status=1)
+            assert words in text and "Traceback" not in text, text
+        explore.storage = "postgresql://nobody@localhost:1/x"
+        text = explore.run("status", status=1)
+        assert "localhost:1/x: " in text and "refused" in text and "Traceback" not in text, text
         for explore.storage in ("study.db", "postgresql://host:port/x"):
             assert f"expected sqlite:///FILE.db or postgresql://USER@HOST/DATABASE, got '{explore.storage}'" in explore.run("work", status=1)
         explore.storage = "sqlite://"

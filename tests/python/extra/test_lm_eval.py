@@ -167,6 +167,39 @@ def test_text_is_generated_until_a_stop(m):
     assert any(len(text) < 39 for text in texts) and len(set(texts)) > 1
 
 
+def test_a_penalty_counts_the_context(m):
+    """All of it, as in transformers: here more than 64 tokens, the window of Model.generate."""
+    from lm_eval.api.instance import Instance
+
+    lm, penalty, found = loaded(), 1.4, []
+    prompts = ["Jack quizzed Zoe; " + "it was dark and it was cold and " * n + "it was" for n in (0, 4)]
+    options = {"until": [], "max_gen_toks": 30, "repetition_penalty": penalty}
+    requests = [Instance("generate_until", {}, (prompt, options), i) for i, prompt in enumerate(prompts)]
+    for prompt, text in zip(prompts, lm.generate_until(requests, disable_tqdm=True), strict=True):
+        whole = ids(prompt)
+        for _ in range(30):
+            logits = lm.model.logits(whole, last_only=True)[-1].copy()
+            came = sorted(set(whole))
+            logits[came] = np.where(logits[came] > 0, logits[came] / np.float32(penalty), logits[came] * np.float32(penalty))
+            whole.append(int(logits.argmax()))
+        expected = bytes(whole[len(ids(prompt)) :]).decode(errors="replace")
+        assert text == expected, (text, expected)
+        found.append(text)
+    assert found[0] != found[1]
+
+
+def test_an_empty_continuation_is_certain(m):
+    from lm_eval.api.instance import Instance
+
+    lm = loaded(max_length=16)
+    pairs = [("The captain", " was"), ("The captain", ""), ("", ""), (TEXTS[0], ""), ("", "The")]
+    got = lm.loglikelihood([Instance("loglikelihood", {}, pair, i) for i, pair in enumerate(pairs)], disable_tqdm=True)
+    assert got[1:4] == [(0.0, True)] * 3 and lm._loglikelihood_tokens([(None, ids("The"), [])], disable_tqdm=True) == [(0.0, True)]
+    for i, context in ((0, ids("The captain")), (4, [0])):
+        total, greedy = by_hand(lm.model, context, ids(pairs[i][1]))
+        assert near(got[i][0], total) and got[i][1] == greedy, (pairs[i], got[i])
+
+
 def test_what_is_shared_is_fed_once(m):
     Kit(m)
     lm, fed = loaded(), []

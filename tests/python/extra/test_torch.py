@@ -3,8 +3,9 @@ import sys
 
 from torch_common import (ROOT, TINY, MosscConfig, MosscForCausalLM, drawn_model, mossc, np, random_specs, raises, reference_logits, run_tests,
                           torch)
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, pipeline
 
+from mossc.torch import MosscModel, native
 from mossc.torch.blocks.base import conv_act
 from mossc.torch.quant_search import q4_numbers
 from mossc.torch.scan import expert_scan
@@ -149,6 +150,72 @@ def test_autocast_is_near_float32_and_keeps_states_in_it(m):
     assert torch.nn.functional.cosine_similarity(*whole, dim=0) > 0.98
 
 
+MAMBA2 = "kind: mamba2, d_inner: 64, head_dim: 16, d_state: 8"
+MAMBA3 = "kind: mamba3, d_inner: 32, head_dim: 16, d_state: 8"
+# A block of each kind and way of computing; the tolerance is of 16 bits, so each stands alone.
+BLOCKS = (
+    "ssm: {d_state: 8}",
+    "ssm: {d_state: 8, discretize: zoh}",
+    "ssm: {d_state: 8, experts: {count: 3, per_expert: [x_proj, dt_proj, A, D]}}",
+    "ssm: {d_state: 8, experts: {count: 3, per_expert: [in_proj, conv, A, D], combine: params}}",
+    f"ssm: {{{MAMBA2}}}",
+    f"ssm: {{{MAMBA2}, discretize: zoh}}",
+    f"ssm: {{{MAMBA2}, experts: {{count: 3, per_expert: [bc_proj, dt_proj, A]}}}}",
+    f"ssm: {{{MAMBA2}, experts: {{count: 3, per_expert: [dt_proj, A, D], idle: update}}}}",
+    f"ssm: {{{MAMBA2}, experts: {{count: 3, per_expert: [bc_proj, dt_proj, A, D, conv], combine: params}}}}",
+    f"ssm: {{{MAMBA3}}}",
+    f"ssm: {{{MAMBA3}, mimo_rank: 2}}",
+    "mlp: {d_ff: 48}",
+    "mlp: {d_ff: 48, experts: {count: 4, shared: 1}}",
+    "attention: {n_heads: 2, rope: {}, window: 8}",
+    "shortconv",
+)
+
+
+def of_block(block):
+    head = TINY[: TINY.index("stack:")]
+    return model_of(f"{head}stack:\n  - {block}\n")
+
+
+def test_every_block_computes_in_16_bits_and_under_autocast(m):
+    """Near float32, with gradients in the parameters' type and float32 sums; in one piece, in pieces, and in generate."""
+    tokens = torch.randint(0, 256, (2, 70), generator=torch.Generator().manual_seed(2))
+    for block in BLOCKS:
+        with torch.no_grad():
+            exact = of_block(block).eval()(tokens).logits
+        for dtype, bound in ((torch.bfloat16, 2e-2), (torch.float16, 3e-3)):
+            for autocast in (False, True):
+                model = of_block(block) if autocast else of_block(block).to(dtype)
+                with torch.autocast("cpu", dtype, enabled=autocast):
+                    out = model.train()(tokens, labels=tokens)
+                    out.loss.backward()
+                    with torch.no_grad():
+                        first = model.eval()(tokens[:, :30], use_cache=True)
+                        rest = model(tokens[:, 30:], cache=first.cache).logits
+                case = (block, dtype, autocast)
+                assert out.logits.dtype == dtype, case
+                for logits in (out.logits, torch.cat([first.logits, rest], 1)):
+                    assert (logits.float() - exact).norm() <= bound * exact.norm(), case
+                assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters()), case
+                assert {unit["s"].dtype for units in first.cache.states for unit in units if "s" in unit} <= {torch.float32}, case
+                if not autocast:
+                    assert model.generate(tokens[:, :3], max_new_tokens=2, do_sample=False).shape == (2, 5), case
+
+
+def test_a_saved_model_is_loaded_in_16_bits(m):
+    model_of(KINDS).save_pretrained(m.directory / "saved")
+    model = MosscForCausalLM.from_pretrained(m.directory / "saved", dtype=torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+    assert model.generate(torch.randint(0, 256, (1, 5)), max_new_tokens=3, do_sample=False).shape == (1, 8)
+
+
+def test_weights_of_few_bits_have_gradients(m):
+    for dtype in ("q8", "q4"):
+        model = model_of(TINY + f"weights: {{dtype: {dtype}}}\n")
+        model(torch.randint(0, 256, (1, 9)), labels=torch.randint(0, 256, (1, 9))).loss.backward()
+        assert model.blocks[1].up_proj.weight.grad.abs().sum() > 0
+
+
 def test_the_search_for_q4_in_tensors_gives_the_bits_of_c(m):
     torch.manual_seed(1)
     for shape, change in (((7, 300), lambda w: w), ((5, 33), lambda w: w.abs() + 0.1), ((4, 256), lambda w: w * 1e-9), ((3, 40), lambda w: w * 0),
@@ -216,6 +283,29 @@ def test_the_spec_of_a_directory_is_its_spec_yaml(m):
         assert kind.from_pretrained(m.directory / "saved").config.spec["logit_scale"] == 0.25, kind
 
 
+def test_a_model_of_bytes_has_a_tokenizer_for_transformers(m):
+    text = "It was \u00e9 dark \u4e2d evening\n\0 x"
+    for given, ids in (("{kind: bytes}", []), ("{kind: bytes, bos: 256, eos: [10, 258]}", [256])):
+        model = model_of(TINY.replace("vocab_size: 256", f"vocab_size: 260\ntokenizer: {given}"))
+        model.save_pretrained(m.directory / "bytes")
+        tokenizer = AutoTokenizer.from_pretrained(m.directory / "bytes")
+        assert tokenizer.encode(text) == ids + list(text.encode()) and tokenizer.decode(list(text.encode())) == text
+        assert tokenizer.encode(text) == mossc.Tokenizer(mossc.Spec(m.directory / "bytes/spec.yaml")).encode(text)
+        again = AutoModelForCausalLM.from_pretrained(m.directory / "bytes")
+        assert again.generation_config.eos_token_id == ([10, 258] if ids else None)
+    assert tokenizer.convert_tokens_to_ids(["<bos>", "<eos-2>"]) == [256, 258]
+    made = pipeline("text-generation", model=str(m.directory / "bytes"))("It was", max_new_tokens=4, do_sample=False)
+    assert made[0]["generated_text"].startswith("It was")
+
+
+def test_inputs_are_checked(m):
+    model = model_of(TINY).eval()
+    ids = torch.zeros(1, 4, dtype=torch.long)
+    for given, words in ((ids[0], "[B, T] of int64"), (ids.to(torch.uint8), "uint8"), (ids + 256, "got 256 to 256"), (ids - 1, "got -1")):
+        assert words in str(raises(ValueError, model, given)), given
+    assert model(ids, labels=ids.int()).loss > 0
+
+
 def test_a_cache_is_cloned_repeated_and_chosen_from(m):
     model = model_of(KINDS).double().eval()
     tokens = torch.randint(0, 256, (2, 7), generator=torch.Generator().manual_seed(2))
@@ -229,6 +319,26 @@ def test_a_cache_is_cloned_repeated_and_chosen_from(m):
         for kept, rows in ((cache, [1, 0, 1, 0]), (copy, [1, 0])):
             assert kept.batch == len(rows)
             assert torch.allclose(model(tokens[rows, 5:], cache=kept).logits, whole[rows], atol=1e-9)
+
+
+def test_a_cache_of_other_sequences_is_refused(m):
+    model = model_of(KINDS).eval()
+    with torch.no_grad():
+        cache = model(torch.zeros(1, 4, dtype=torch.long), use_cache=True).cache
+        assert "1 sequences, the input has 64" in str(raises(ValueError, model, torch.zeros(64, 8, dtype=torch.long), cache=cache))
+    for change in ({"state": (2, 1, 64, 4)}, {"C": (1, 5, 1, 3)}, {"dt": (1, 4, 1, 64)}, {"A": (2, 64, 4)}):
+        shapes = {"x": (1, 5, 64), "dt": (1, 5, 1, 64), "B": (1, 5, 1, 4), "C": (1, 5, 1, 4), "A": (1, 64, 4), "state": (1, 1, 64, 4), **change}
+        assert next(iter(change)) in str(raises(ValueError, native.expert_scan, *map(torch.zeros, shapes.values()), None, None))
+    assert "past" in str(raises(ValueError, native.conv_silu, torch.zeros(4, 5, 64), torch.zeros(1, 3, 64), torch.zeros(64, 4), None))
+
+
+def test_no_sequence_is_longer_than_the_spec_says(m):
+    model = model_of(TINY.replace(", window: 8", "") + "max_positions: 8\n").eval()
+    tokens = torch.zeros(1, 9, dtype=torch.long)
+    with torch.no_grad():
+        cache = model(tokens[:, :8], use_cache=True).cache
+        for given in ({"input_ids": tokens}, {"input_ids": tokens[:, :1], "cache": cache}):
+            assert "max_positions is 8" in str(raises(ValueError, model, **given))
 
 
 def test_generation_with_a_cache_is_that_without(m):
@@ -284,10 +394,84 @@ def test_transformers_trainer_trains_saves_and_goes_on(m):
     assert m.run("run", "trained/checkpoint-4/spec.yaml", "-w", "trained/checkpoint-4/model.safetensors", "--prompt", "It", "-n", "3").stdout
 
 
+def gradients_of(model, parts):
+    """The gradient of a batch that comes in parts (tokens, labels)."""
+    items = sum((labels[:, 1:] != -100).sum() for _, labels in parts)
+    model.zero_grad()
+    for tokens, labels in parts:
+        model(tokens, labels=labels, num_items_in_batch=items).loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_parts_of_a_batch_have_the_gradient_of_the_whole(m):
+    """Parts route the same tokens, since a balance loss depends on what is routed together; their labels differ in number."""
+    model = model_of(TINY).double().train()
+    model.config.balance_loss, model.config.z_loss = 1.0, 0.1
+    tokens = torch.randint(0, 256, (2, 12), generator=torch.Generator().manual_seed(2))
+    few = tokens.clone()
+    few[:, 5:] = -100
+    whole = gradients_of(model, [(torch.cat([tokens, tokens]), torch.cat([tokens, few]))])
+    alone = model(torch.cat([tokens, tokens]), labels=torch.cat([tokens, few]))
+    assert alone.balance_loss > 0.5 and abs(alone.loss - alone.text_loss - alone.balance_loss - 0.1 * alone.z_loss) < 1e-12
+    parts = gradients_of(model, [(tokens, tokens), (tokens, few)])
+    for name, gradient in whole.items():
+        assert torch.allclose(parts[name], gradient, rtol=1e-6, atol=1e-9), name  # a share is float32
+
+
+def test_transformers_trainer_counts_router_losses_once(m):
+    from transformers import Trainer, TrainingArguments
+    row = torch.randint(0, 256, (12,), generator=torch.Generator().manual_seed(2)).tolist()
+
+    def trained(rows, parts):
+        model = model_of(TINY)
+        model.config.balance_loss, model.config.z_loss = 1.0, 0.1
+        arguments = TrainingArguments(str(m.directory / "trained"), max_steps=1, per_device_train_batch_size=rows, gradient_accumulation_steps=parts,
+                                      learning_rate=0.1, max_grad_norm=0, optim="sgd", report_to=[], use_cpu=True, save_strategy="no")
+        Trainer(model, arguments, train_dataset=[{"input_ids": row, "labels": row}] * 4).train()
+        return model.state_dict()
+
+    whole = trained(4, 1)
+    for name, value in trained(1, 4).items():
+        assert torch.allclose(value, whole[name], rtol=1e-4, atol=1e-6), name
+
+
 def test_padding_before_a_sequence_is_refused(m):
     model, tokens = model_of(KINDS).eval(), torch.randint(0, 256, (1, 4))
     model(tokens, attention_mask=torch.tensor([[1, 1, 1, 0]]))
     assert "right" in str(raises(ValueError, model, tokens, attention_mask=torch.tensor([[0, 1, 1, 1]])))
+
+
+def test_hidden_states_and_tuples_are_as_in_transformers(m):
+    model, tokens = model_of(KINDS).eval(), torch.randint(0, 256, (2, 7))
+    with torch.no_grad():
+        out = model(tokens, labels=tokens, output_hidden_states=True)
+        seen = out.hidden_states
+        assert len(seen) == len(model.blocks) + 1 and torch.equal(model._logits(seen[-1]), out.logits)
+        assert torch.equal(seen[0], model.embed.weight[tokens]) and torch.equal(seen[-2], model.blocks[-2](seen[-3], None, 0)[0])
+        loss, logits, *_ = model(tokens, labels=tokens, return_dict=False)
+        assert torch.equal(loss, out.loss) and torch.equal(logits, out.logits)
+        model.config.return_dict = False
+        assert torch.equal(model(tokens)[0], out.logits) and torch.equal(model(tokens, return_dict=True).logits, out.logits)
+        base = MosscModel(MosscConfig.from_spec(mossc.Spec(TINY))).eval()
+        assert torch.equal(base(tokens, return_dict=False)[0], base(tokens).last_hidden_state)
+
+
+def test_inputs_that_cannot_be_meant_are_refused(m):
+    model, tokens = model_of(KINDS).eval(), torch.randint(0, 256, (2, 7))
+    for wrong in (tokens[:, :0], tokens[:0]):
+        assert "at least one token, not an input of shape" in str(raises(ValueError, model, wrong))
+    assert "neither" in str(raises(ValueError, model)) and "both" in str(raises(ValueError, model, tokens, inputs_embeds=model.embed.weight[tokens]))
+    running = torch.arange(7).expand(2, 7)
+    with torch.no_grad():
+        whole = model(tokens).logits
+        assert torch.equal(model(tokens, position_ids=running).logits, whole) and torch.equal(model(tokens, position_ids=running[:1]).logits, whole)
+        padded, mask = running.clone(), torch.ones(2, 7)
+        padded[1, 5:], mask[1, 5:] = 1, 0
+        model(tokens, position_ids=padded, attention_mask=mask)
+        cache = model(tokens[:, :4], use_cache=True).cache
+        model(tokens[:, 4:], position_ids=running[:, 4:], attention_mask=mask, cache=cache.clone())
+    for ids, more in ((padded, {}), (torch.tensor([[0, 1, 2, 0, 1, 2, 3]]), {}), (running[:, :3], {"cache": cache})):
+        assert "position_ids: expected" in str(raises(ValueError, model, tokens[:, : ids.shape[1]], position_ids=ids, **more))
 
 
 def test_select_bias_moves_towards_what_is_chosen_less(m):

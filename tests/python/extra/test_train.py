@@ -9,7 +9,7 @@ import sys
 import time
 
 import forked
-from torch_common import ROOT, TINY, MosscConfig, MosscForCausalLM, mossc, np, run_tests, torch
+from torch_common import ROOT, TINY, MosscConfig, MosscForCausalLM, mossc, np, raises, run_tests, torch
 from safetensors.torch import load_file
 
 from mossc import files
@@ -132,7 +132,7 @@ def test_what_is_not_finite_is_not_saved(m):
     train(m, *SMALL, "-o", "run", "--steps", 2)
     good = {path.name: path.read_bytes() for path in (m.directory / "run").glob("*") if path.is_file() and path.name != "metrics.jsonl"}
     for steps, saves in ((3, 1), (6, 2), (6, 1000)):
-        said = train(m, *SMALL[:-1], 1000, "-o", "run", "--steps", steps, "--save-steps", saves, "--clip", "nan", status=1)
+        said = train(m, *SMALL[:-1], 1000, "-o", "run", "--steps", steps, "--save-steps", saves, "--balance", 1e300, status=1)
         assert "not saved" in said and "run.pt is from before" in said and "Traceback" not in said, said
         assert all((m.directory / "run" / name).read_bytes() == content for name, content in good.items())
 
@@ -186,7 +186,7 @@ def test_what_a_killed_run_left_is_removed(m):
     files.replace(m.directory / "run/other", b"whole")
     assert not writing.exists() and (m.directory / "run/other").stat().st_mode & 0o777 == 0o666 & ~UMASK
     assert sorted(path.name for path in (m.directory / "run").iterdir() if path.is_file()) == [
-        "config.json", "metrics.jsonl", "model.safetensors", "other", "run.pt", "spec.yaml"]
+        ".lock", "config.json", "metrics.jsonl", "model.safetensors", "other", "run.pt", "spec.yaml", "tokenizer.json"]
 
 
 def test_a_signal_saves_and_stops(m):
@@ -226,17 +226,105 @@ def test_two_processes_are_one(m):
         assert np.allclose(*losses, rtol=1e-4), (kind, losses)
 
 
+def expect(said, *words):
+    assert all(word in said for word in words) and "Traceback" not in said, said
+
+
 def test_mistakes_have_messages_and_exit_codes(m):
     prepare(m, PLAIN)
     train(m, *SMALL, "-o", "run", status=2)
-    assert "no_such" in train(m, "spec.yaml", "--data", "no_such.txt", "-o", "run", "--steps", 1, status=1)
+    expect(train(m, "spec.yaml", "--data", "no_such.txt", "-o", "run", "--steps", 1, status=1), "mossc.train: no_such.txt: No such file")
     m.file("wrong.yaml", PLAIN.replace("d_ff", "dff"))
+    expect(train(m, "wrong.yaml", "--data", "text.txt", "-o", "run", "--steps", 1, status=1), "wrong.yaml:8")
     train(m, *SMALL, "-o", "narrow", "--steps", 1, "--set", "d_model=16")
     m.file("text.safetensors", TEXT)
-    for name, words in (("narrow/model.safetensors", "size mismatch"), ("text.safetensors", "eader")):
-        said = train(m, *SMALL, "-o", "begun", "--steps", 1, "--init", name, status=1)
-        assert f"mossc.train: {name}" in said and words in said and "Traceback" not in said, said
-    assert "wrong.yaml:8" in train(m, "wrong.yaml", "--data", "text.txt", "-o", "run", "--steps", 1, status=1)
+    for name, words in (("narrow", "narrow/model.safetensors: not weights of this spec: blocks.0.A_log has shape [4, 32, 4], not [4, 64, 4]"),
+                        ("text.safetensors", "text.safetensors: no safetensors")):
+        expect(train(m, *SMALL, "-o", "begun", "--steps", 1, "--init", name, status=1), f"mossc.train: {words}")
+
+
+def test_options_are_within_their_bounds(m):
+    prepare(m, PLAIN)
+    for name, values in {"--steps": ("0", "-1", "1.5", "x", "nan"), "--tokens": ("0", "inf"), "--minutes": ("0", "-1"), "--batch": ("0", "-2"),
+                         "--window": ("0",), "--accumulate": ("0", "-1"), "--threads": ("0", "-1"), "--save-steps": ("0", "nan"),
+                         "--report-steps": ("0",), "--seed": ("-1",), "--lr": ("-1", "nan"), "--muon-lr": ("-1",), "--clip": ("0",),
+                         "--warmup": ("2", "0.8"), "--set": ("d_model", "=1")}.items():
+        for value in values:
+            expect(train(m, *SMALL, "-o", "run", "--steps", 1, f"{name}={value}", status=2), name)
+    for option, words in ((("--device", "gpu"), "--device gpu: expected cpu"), (("--device", "cuda"), "finds no GPU"), (("--select-bias-rate", 0.1), "select_bias: true"),
+                          (("--batch", 4, "--accumulate", 3), "4 cannot be cut into 1 × 3")):
+        expect(train(m, *SMALL, "-o", "run", "--steps", 1, *option, status=1), words)
+    m.file("bound.yaml", TINY.replace(", window: 8", "") + "max_positions: 40\n")
+    bound = ("bound.yaml", *SMALL[1:], "-o", "bound", "--steps", 2, "--valid", "text.txt", "--valid-tokens", 900)
+    for option, words in ((("--window", 41), "--window 41"), (("--carry", "yes"), "max_positions, 40")):
+        expect(train(m, *bound, *option, status=1), words)
+    train(m, *bound)
+
+
+def test_files_of_tokens_are_checked(m):
+    prepare(m, PLAIN)
+    ids = np.frombuffer(TEXT.encode(), np.uint8)
+    for name, content in (("ids.npy", ids.astype(np.int64)), ("floats.npy", ids / 300), ("square.npy", ids[:100].reshape(10, 10)),
+                          ("below.npy", ids.astype(np.int64) - 40), ("above.npy", ids.astype(np.int64) + 200), ("words.npy", np.array(["a", "b"]))):
+        np.save(m.directory / name, content)
+    (m.directory / "ids.u16").write_bytes(ids.astype("<u2").tobytes())
+    (m.directory / "ids.u32").write_bytes(ids.astype("<u4").tobytes())
+    (m.directory / "odd.u16").write_bytes(b"abc")
+    (m.directory / "empty.u16").write_bytes(b"")
+    wanted = train_tokens(m, "text.txt")
+    assert all(np.array_equal(train_tokens(m, name), wanted) for name in ("ids.npy", "ids.u16", "ids.u32"))
+    for name, words in (("floats.npy", "got float64"), ("square.npy", "(10, 10)"), ("below.npy", "token -8"), ("above.npy", "outside the vocabulary"),
+                        ("words.npy", "expected token ids"), ("odd.u16", "2 bytes each"), ("empty.u16", "no tokens")):
+        expect(str(raises(ValueError, train_tokens, m, name)), name, words)
+
+
+def train_tokens(m, name):
+    spec = mossc.Spec(m.directory / "spec.yaml")
+    tokens = data.open_tokens([str(m.directory / name)], spec, m.directory / "cache")
+    return tokens.at(0, len(tokens))
+
+
+def test_a_run_goes_on_as_it_was_or_says_why_not(m):
+    prepare(m, PLAIN)
+    train(m, *SMALL, "-o", "run", "--steps", 2)
+    good = (m.directory / "run/run.pt").read_bytes()
+    m.file("more.txt", TEXT * 2)
+    for option, words in ((("--batch", 64), "--batch 4, not 64"), (("--window", 16), "--window 32, not 16"),
+                          (("--optimizer", "adamw"), "--optimizer muon, not adamw"), (("--data", "more.txt"), "tokens of --data"),
+                          (("--set", "d_model=16"), "another spec")):
+        expect(train(m, *SMALL, "-o", "run", "--steps", 4, *option, status=1), words)
+    expect(train(m, *SMALL, "-o", "run", "--steps", 2), "the run is over")
+    assert (m.directory / "run/run.pt").read_bytes() == good
+    for left in (good[:1000], b"", b"text"):
+        (m.directory / "run/run.pt").write_bytes(left)
+        expect(train(m, *SMALL, "-o", "run", "--steps", 4, status=1), "run/run.pt is not whole")
+    (m.directory / "run/run.pt").write_bytes(good)
+    train(m, *SMALL, "-o", "run", "--steps", 4, "--accumulate", 2)  # whose parts begin with states of their own
+
+
+def test_one_process_trains_in_a_directory(m):
+    prepare(m, PLAIN)
+    process = start(m, *SMALL, "-o", "run", "--minutes", 10)
+    until((m.directory / "run/.lock").exists, process)
+    expect(train(m, *SMALL, "-o", "run", "--minutes", 10, status=1), "run: another process")
+    process.kill()
+    process.wait()
+
+
+def test_every_dtype_learns(m):
+    for dtype in ("f16", "q4"):
+        prepare(m, TINY.replace("vocab_size: 256", f"vocab_size: 256\nweights: {{dtype: {dtype}}}"))
+        train(m, *SMALL, "-o", dtype, "--steps", 8, "--checkpointing", "--schedule", "cosine", "--z-loss", 0.001)
+        lines = [json.loads(line) for line in (m.directory / dtype / "metrics.jsonl").read_text().splitlines()]
+        assert lines[-1]["loss"] < 0.95 * lines[0]["loss"], lines
+
+
+def test_compiled_blocks_learn_the_same(m):
+    prepare(m, PLAIN)
+    for name, option in (("plain", ()), ("compiled", ("--compile",))):
+        train(m, *SMALL, "-o", name, "--steps", 2, *option)
+    a, b = (load_file(m.directory / name / "model.safetensors") for name in ("plain", "compiled"))
+    assert all(torch.allclose(a[name], b[name], rtol=1e-3, atol=1e-4) for name in a)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..experts import Pairs
-from ..functions import ACTIVATIONS, softplus
+from ..functions import ACTIVATIONS, softplus, wide
 from ..scan import expert_scan, selective_scan
 from ..weights import Weights
 from .base import Context, Kind, Result, State, before, conv_act, last_of, normed
@@ -62,7 +62,7 @@ class Mamba1(Kind):
         delta, B, C = self._low(w, w.map("x_proj", flat, mix))
         dt = softplus(w.map("dt_proj", delta, mix))
         by_sequence = lambda v: v.unflatten(0, (batch, length))
-        A, gates = -w["A_log"].exp(), None
+        A, gates = -wide(w["A_log"]).exp(), None
         if mix is not None and "A" in self.per_expert:
             gates = by_sequence(mix.dense.to(A.dtype))
         else:
@@ -79,7 +79,7 @@ class Mamba1(Kind):
         flat = c.flatten(0, 1)
         delta, B, C = self._low(w, w.pairs("x_proj", flat, pairs))
         dt = softplus(w.pairs("dt_proj", delta, pairs))
-        A = -w["A_log"].exp()
+        A = -wide(w["A_log"]).exp()
         A = A if "A" in self.per_expert else A[None]
         by_sequence = lambda v: v.unflatten(0, (batch, length))
         s = before(state, "s", c, batch, E, self.inner, self.N)

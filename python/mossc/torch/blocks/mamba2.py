@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from ..experts import Pairs, Rows
-from ..functions import ACTIVATIONS, held, rms, softplus
+from ..functions import ACTIVATIONS, held, rms, softplus, wide
 from ..ssd import ssd
 from ..weights import Weights
 from .base import Context, Kind, Result, State, before, conv_act, last_of
@@ -81,7 +81,7 @@ class Mamba2(Kind):
         past = before(state, "past_bc", bc_in, batch, self.W - 1, bc_in.shape[2])
         bc = self._conv_act(bc_in, past, *self._conv(w, mix, batch, slice(self.inner, None)))
         dt = by_sequence(self._step(w.map("dt_proj", rows, mix)))
-        A = w.mixed("A", "A_log", mix, -w["A_log"].exp())
+        A = w.mixed("A", "A_log", mix, -wide(w["A_log"]).exp())
         A = A if A.dim() == 1 else by_sequence(A)
         D = self._skip(w.mixed("D", "D", mix))
         s = before(state, "s", x, batch, self.H, self.P, self.N)
@@ -112,7 +112,7 @@ class Mamba2(Kind):
             bc = spread(to_pairs(self._conv_act(bc_in, past, *conv)))
             after = last_of(past, bc_in)
         dt = spread(self._step(w.pairs("dt_proj", flat, pairs)))
-        A = -w["A_log"].exp()
+        A = -wide(w["A_log"]).exp()
         A = A.repeat(batch, 1)[:, None] if "A" in self.per_expert else A
         s = before(state, "s", x, batch * E, self.H, self.P, self.N)
         y, s = self._scan(spread(to_pairs(x)), bc, dt, A, s)

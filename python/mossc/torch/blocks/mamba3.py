@@ -6,7 +6,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..functions import A_ACTIVATIONS, rms, softplus
+from ..functions import A_ACTIVATIONS, rms, softplus, wide
 from ..ssd import ssd
 from ..weights import Weights
 from .base import Context, Kind, Result, State, before, normed
@@ -28,9 +28,9 @@ class Mamba3(Kind):
         x, z = of("in_proj", 1, self.H, self.P), of("gate_proj", 1, self.H, self.P)
         B, C = of("bc_proj", 2, self.R, self.G, self.N).unbind(2)
         dt = softplus(of("dt_proj", self.H))
-        decay = torch.minimum(-self.f(of("a_proj", self.H)), dt.new_tensor(-self.keys["a_floor"])) * dt  # log α
-        part = of("trap_proj", self.H).sigmoid()
-        turn = math.pi * of("angle_proj", 1, -1).tanh() * dt[..., None]  # [B, T, H, S]
+        decay = torch.minimum(-self.f(wide(of("a_proj", self.H))), dt.new_tensor(-self.keys["a_floor"])) * dt  # log α
+        part = wide(of("trap_proj", self.H)).sigmoid()
+        turn = math.pi * wide(of("angle_proj", 1, -1)).tanh() * dt[..., None]  # [B, T, H, S]
         angle = self._angles(turn, before(state, "angle", turn, batch, self.H, turn.shape[-1]))
         k, q = self._turned(w, B, "b", angle), self._turned(w, C, "c", angle)  # [B, T, R, H, N]
         v = x * w["mimo_x"].transpose(0, 1) if self.mimo else x  # [B, T, R, H, P]
@@ -39,7 +39,7 @@ class Mamba3(Kind):
         later = now + torch.cat([carried[:, 1:], torch.zeros_like(carried[:, :1])], 1)
         s = before(state, "s", v, batch, self.H, self.P, self.N)
         if state is not None:
-            s = s + carried[:, 0, :, None, None] * torch.einsum("brhp,brhn->bhpn", state["v"], state["k"])
+            s = s + carried[:, 0, :, None, None] * torch.einsum("brhp,brhn->bhpn", wide(state["v"]), wide(state["k"]))
         y, s = ssd(v, k, q, decay, now, later, s)
         y = y + w["D"][:, None] * v
         if self.keys["out_norm_heads"] != "none":
