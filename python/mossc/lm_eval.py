@@ -25,7 +25,7 @@ import numpy as np
 
 import mossc
 from mossc.chat import BOS, Message, Template, ids_of
-from mossc.errors import MosscError, without
+from mossc.errors import MosscError, said, without
 from mossc.logprobs import log_probabilities
 from mossc.spec import find
 
@@ -291,7 +291,7 @@ def main() -> int:
         _settle_device(options)
         command.execute(options)
     except MosscError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {said(error)}", file=sys.stderr)
         return 1
     return 0
 

@@ -34,9 +34,10 @@ class Score:
 class Model:
     """A spec, compiled for this machine or a GPU, with its weights.
 
-    spec: a Spec, or what makes one; a module of mossc.torch then has its own weights. weights: a path of safetensors or of `mossc pack`; several paths, over which the tensors are spread;
-    a dict of arrays or of torch's tensors, name to floats of the tensor's shape (`tensors`), in float32 or what becomes it; None: those that lie in the
-    directory of an import, or fresh ones of `seed` where it is given or there are none.
+    spec: a Spec, or what makes one; of a module of mossc.torch, its weights are taken where none are given. weights: a path of safetensors
+    or of `mossc pack`; several paths, over which the tensors are spread; a dict of arrays or of torch's tensors, name to floats of the
+    tensor's shape (`tensors`), in float32 or what becomes it; None: those that lie in the directory of an import, or fresh ones of `seed`
+    where it is given or there are none.
     device: "cpu", "cuda", "cuda:N". threads: workers, 0: as many as the process may use CPUs. isa: of a CPU, "avx512", "avx2", "neon";
     None: the best there is. fast: of a GPU, or of a CPU with AVX-512 BF16 or ARM's bf16 (another one is an error). cache: kernels are taken from and kept in the kernel cache.
 
