@@ -259,7 +259,7 @@ def check_biases(biases: typing.Mapping[int, float] | None) -> None:
 
 def begin(model: Model, state: State, before: typing.Any, *, seen: typing.Any, max_tokens: int | None, temperature: float | None,
           top_k: int | None, top_p: float | None, min_p: float | None, repeat_penalty: float | None, presence_penalty: float, frequency_penalty: float,
-          penalty_window: int, logit_bias: typing.Mapping[int, float] | None, seed: int, stop: str | typing.Sequence[str], ignore_eos: bool,
+          penalty_window: int, logit_bias: typing.Mapping[int, float] | None, seed: int, stop: typing.Sequence[str], ignore_eos: bool,
           logprobs: int | None, mask: Mask | None, whole: bool = False) -> Generation:
     """Feeds a state int32 [n] tokens, which penalties count too, and begins the text that follows. seen: int32 [m], that the state was fed
     before, for penalties. Options are refused before anything is fed."""
@@ -278,9 +278,8 @@ def begin(model: Model, state: State, before: typing.Any, *, seen: typing.Any, m
         picker = Picker(model, mask, logit_bias, logprobs, **picking)
         picker.feed(seen)
         picker.feed(before)
-    texts = [stop] if isinstance(stop, str) else list(stop)
-    array, owners = strings("stop", [text.encode() for text in texts])
-    completion = struct("MossCompletion", count=NO_BOUND if max_tokens is None else max_tokens, stops=array, n_stops=len(texts),
+    array, owners = strings("stop", [text.encode() for text in stop])
+    completion = struct("MossCompletion", count=NO_BOUND if max_tokens is None else max_tokens, stops=array, n_stops=len(stop),
                         ignore_eos=ignore_eos, whole=whole, picker=picker.pointer if picker else ffi.NULL)
     check(lib.moss_completion_check(model._c, model.tokenizer._c, sampler, completion))
     model.feed(state, before)

@@ -246,16 +246,15 @@ class Model:
                      frequency_penalty=frequency_penalty, penalty_window=penalty_window, logit_bias=logit_bias, seed=seed, stop=stop,
                      ignore_eos=ignore_eos, logprobs=logprobs, mask=mask, whole=whole)
 
-    def generate_batch(self, prompts: typing.Sequence[typing.Any], *, seeds: typing.Sequence[int] | None = None, seed: int | None = 0,
+    def generate_batch(self, prompts: typing.Sequence[typing.Any], *, seeds: typing.Sequence[int] | None = None, seed: int | None = None,
                        state: State | None = None, **options: typing.Any) -> Batch:
         """`generate` for several prompts, each with these options, whose tokens are made together: an iterator of (which, piece); `.texts()` has
-        the whole texts. seeds: [len(prompts)], in place of those from seed on: seed, seed + 1, …. state: each goes on from a clone of it; a
-        prompt of None adds nothing, so that [None] * n with a state are n texts behind one beginning."""
+        the whole texts. seeds: [len(prompts)]; seed: seed, seed + 1, …; neither: that of `generate` for all. state: each goes on from a clone of
+        it; a prompt of None adds nothing, so that [None] * n with a state and a seed are n texts behind one beginning."""
         if isinstance(prompts, (str, bytes)):
             raise TypeError("prompts: expected a sequence of prompts, not one text")
         if seeds is None:
-            first = seed_of(seed)
-            seeds = range(first, first + len(prompts))
+            seeds = [0] * len(prompts) if seed is None else range(seed_of(seed), seed_of(seed) + len(prompts))
         if len(seeds) != len(prompts):
             raise ValueError(f"seeds: expected {len(prompts)}, one for each prompt, not {len(seeds)}")
         return Batch([self.generate(prompt, seed=own, state=state and state.clone(), **options) for prompt, own in zip(prompts, seeds)])
