@@ -1,5 +1,6 @@
 """The commands: python -m mossc.explore COMMAND --help."""
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
@@ -22,8 +23,7 @@ def _create_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--points", metavar="N", help="model only N points of the space, at random")
     parser.add_argument("--device", action="append", default=[], help="in place of the space's devices")
     parser.add_argument("--rounds", type=count(), metavar="R", help="of a measurement, the fastest of which counts (default: 5)")
-    parser.add_argument("--heartbeat", type=count(), metavar="S",
-                        help="seconds between signs of life; after five without one a worker on another machine is gone (default: 60)")
+    parser.add_argument("--heartbeat", type=count(), metavar="S", help="seconds between signs of life; after five without one a worker on another machine is gone (default: 60)")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -122,19 +122,28 @@ def _is_there(options) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     try:
+        return _main(options)
+    except KeyboardInterrupt:
+        return 130
+
+
+def _main(options) -> int:
+    try:
         import optuna
     except ImportError as error:
         sys.exit(without("mossc.explore", "explore", error))
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of heartbeats
+    from mossc.explore.store import reaching
     from mossc.explore.work import Stopped
 
     try:
-        _run(options)
+        with reaching(options.storage) if options.storage else contextlib.nullcontext():
+            _run(options)
     except ExploreError as error:
         print(f"mossc.explore: {error}", file=sys.stderr)
         return 1
-    except (Stopped, KeyboardInterrupt):
+    except Stopped:
         return 130
     return 0
 

@@ -57,7 +57,7 @@ class Queue:
         if "files" not in attrs:
             raise NoStudy(f"the study {name} is not one of mossc.explore, or was not made to its end: `create` it again")
         self.files, self.asked = attrs["files"], attrs["asked"]
-        store.beat_every(self.asked["heartbeat"])
+        store.set_heartbeat(self.asked["heartbeat"])
         self.space = Space(bundle.summary(self.files))
         self.owner = owner_here()
 
@@ -130,12 +130,12 @@ class Queue:
 
     def _next_point(self, propose) -> int | None:
         trials = self.trials()
-        points = sum(not trial.user_attrs.get("retry_of") for trial in trials)
-        if points >= self.wanted():
+        first = sum(not trial.user_attrs.get("retry_of") for trial in trials)  # a retried trial is no further one
+        if first >= self.wanted():
             return None
-        index = propose(trials)
+        index = propose(trials)  # the sampler learns from what a retry gave, too
         if index is None:  # the space has no more: that is all
-            self.study.set_user_attr("trials", points)
+            self.study.set_user_attr("trials", first)
         return index
 
     def is_mine(self, trial: FrozenTrial) -> bool:

@@ -7,12 +7,13 @@ import zlib
 
 import optuna
 import sqlalchemy
+from optuna.exceptions import StorageInternalError
 
 from mossc.errors import without
 from mossc.explore.errors import ExploreError, NoStudy
 
 EXPECTED = "expected sqlite:///FILE.db or postgresql://USER@HOST/DATABASE"
-HEARTBEAT = 60  # seconds, of a study that names none
+ADVICE = "check that the URL is that of a database for Optuna, that its server runs, and that you may write"
 WAIT_SECONDS = 60  # of SQLite, for another process that writes
 # File systems on which SQLite loses data or locks: NFS, SMB, Lustre, FUSE (man 2 statfs).
 SHARED = {"nfs", "nfs4", "cifs", "smb3", "lustre", "fuse", "9p", "gpfs", "beegfs"}
@@ -33,6 +34,25 @@ def _url(text: str) -> sqlalchemy.URL:
     return url
 
 
+def _shown(text: str) -> str:
+    """The URL without its password."""
+    try:
+        return sqlalchemy.make_url(text).render_as_string(hide_password=True)
+    except (sqlalchemy.exc.ArgumentError, ValueError):
+        return text
+
+
+@contextlib.contextmanager
+def reaching(text: str):
+    """ExploreError in place of what SQLAlchemy, Optuna and drivers raise where the storage cannot be used."""
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, StorageInternalError) as error:
+        cause = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+        said = " ".join(str(getattr(cause, "orig", None) or cause).split())
+        raise ExploreError(f"--storage {_shown(text)}: {said}; {ADVICE}") from None
+
+
 def _file_system(path: pathlib.Path) -> str:
     """The type of the file system that holds the path."""
     best, kind = "", ""
@@ -47,7 +67,7 @@ def _file_system(path: pathlib.Path) -> str:
 def _engine_options(url: sqlalchemy.URL) -> dict:
     if url.get_backend_name() == "sqlite":
         return {"connect_args": {"timeout": WAIT_SECONDS}}
-    alive = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+    alive = {"connect_timeout": 30, "keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
     return {"pool_pre_ping": True, "pool_size": 2, "connect_args": alive}
 
 
@@ -108,19 +128,22 @@ class Store:
             if _file_system(path.parent.resolve()).split(".")[0] in SHARED:
                 raise ExploreError(f"--storage: {path} is on a network's file system, where SQLite loses data: use PostgreSQL")
         try:
+            self._open(url, study)
+        except ImportError as error:  # the driver
+            raise ExploreError(without(f"--storage {_shown(text)}", "explore", error)) from None
+        except (OSError, RuntimeError) as error:  # no right to write; RuntimeError: tables of another version of Optuna
+            raise ExploreError(f"--storage {_shown(text)}: {' '.join(str(error).split())}; {ADVICE}") from None
+
+    def _open(self, url: sqlalchemy.URL, study: str) -> None:
+        sqlite = url.get_backend_name() == "sqlite"
+        with reaching(url.render_as_string()):
             self.lock = FileLock(f"{url.database}.lock") if sqlite else DatabaseLock(url, study)
             with self.lock() if sqlite else DatabaseLock(url, "")():  # tables are made by one
-                self.storage = optuna.storages.RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=_engine_options(url),
-                                                          heartbeat_interval=HEARTBEAT)
-        except sqlalchemy.exc.DatabaseError as error:  # there is none, or a file that is no database
-            raise ExploreError(f"--storage: {url.render_as_string()}: {str(error.orig).strip()}") from None
-        except ImportError as error:
-            raise ExploreError(without("PostgreSQL", "explore", error)) from None
-        self.beat_every(HEARTBEAT)
+                self.storage = optuna.storages.RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=_engine_options(url))
         if sqlite:
             sqlalchemy.event.listen(self.storage.engine, "connect", _tune_sqlite)
             self.storage.engine.dispose()
 
-    def beat_every(self, seconds: int) -> None:
-        """By what owners of other machines are judged: five signs of life missing."""
-        self.storage.heartbeat_interval, self.storage.grace_period = seconds, 5 * seconds
+    def set_heartbeat(self, interval: int) -> None:
+        """Seconds between signs of life, as the study has them: all its processes must agree on who is gone."""
+        self.storage.heartbeat_interval, self.storage.grace_period = interval, 5 * interval

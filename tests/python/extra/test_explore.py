@@ -12,6 +12,7 @@ import pathlib
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -29,6 +30,8 @@ else:
     import forked
     import postgres
     import slurm
+    from mossc.explore.queue import Queue
+    from mossc.explore.store import Store
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     EXPLORE = forked.Server("loaded_explore")
@@ -111,6 +114,12 @@ class Explore:
         url = self.storage.replace("postgresql:", "postgresql+psycopg:")
         # No connection stays open: each call makes a storage of its own.
         return optuna.load_study(study_name=name, storage=optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": sqlalchemy.NullPool}))
+
+    def beat(self, trial, when):
+        """As if its worker's last sign of life had been then."""
+        with contextlib.closing(sqlite3.connect(self.m.directory / "study.db")) as database, database:
+            database.execute("DELETE FROM trial_heartbeats WHERE trial_id = ?", (trial._trial_id,))
+            database.execute("INSERT INTO trial_heartbeats (trial_id, heartbeat) VALUES (?, datetime(?, 'unixepoch'))", (trial._trial_id, int(when)))
 
     def end(self):
         for process in self.workers:
@@ -314,12 +323,111 @@ def test_quality_comes_from_a_file(m):
         assert {int(row["index"]): trials[int(row["index"])].values[0] for row in rows[1:]} == {int(row["index"]): number for number, row in enumerate(rows[1:])}
         missing = trials[int(rows[0]["index"])]
         assert missing.state == TrialState.FAIL and missing.user_attrs["error"] == f"quality is not known of spec {rows[0]['spec_hash']}"
-        with open(m.directory / "quality.csv", "a") as file:
-            file.write(f"{rows[0]['spec_hash']},0.5\n")
+
+
+def test_the_study_says_how_long_a_heartbeat_may_be_missing(m):
+    with exploring(m, space=from_file()) as explore:
+        m.file("quality.csv", "spec_hash,quality\n")
+        explore.json("create", "space.yaml", "-o", "out", "--heartbeat", 100)
+        study, now = explore.study(), time.time()
+        storage, (trial, *_) = study._storage, study.get_trials()
+        storage.set_trial_user_attr(trial._trial_id, "owner", {"host": "x", "place": "elsewhere", "pid": 1, "start": "1"})
+        storage.set_trial_state_values(trial._trial_id, TrialState.RUNNING)
+        explore.beat(trial, now - 400)
+        assert explore.json("retry")["gone"] == 0, "less than five intervals of the study"
+        assert "unrecognized arguments: --heartbeat" in explore.run("retry", "--heartbeat", 1, status=2)
+        assert "the study has --heartbeat 100, not 1" in explore.run("create", "space.yaml", "-o", "out", "--heartbeat", 1, status=1)
         explore.json("create", "space.yaml", "-o", "out")
-        assert explore.json("retry")["failed"] == 1
+        assert explore.study().user_attrs["asked"]["heartbeat"] == 100
+        explore.beat(trial, now - 600)
+        assert explore.json("retry")["gone"] == 1
+
+
+def from_file():
+    """A space whose qualities are in quality.csv."""
+    space = SPACE.replace("FF", "8").replace("[1, 2, 3, 4]", "[1, 2]")
+    return space[: space.index("quality: {")] + "quality: {file: quality.csv}\n"
+
+
+def test_rows_that_were_missing_reach_a_study(m):
+    with exploring(m, space=from_file()) as explore:
+        m.file("quality.csv", "spec_hash,quality\n")
+        explore.json("create", "space.yaml", "-o", "out", "--trials", 100)
+        explore.run("work", "-o", "elsewhere", "--most", 2)
+        assert explore.json("status")["error"] == 2
+        rows = rows_of(m.directory / "out" / "points.csv")
+        m.file("quality.csv", "spec_hash,quality\n" + "".join(f"{row['spec_hash']},{number}\n" for number, row in enumerate(rows)))
+        explore.json("create", "space.yaml", "-o", "out")
+        assert explore.json("retry")["failed"] == 2
         explore.run("work", "-o", "elsewhere")
-        assert [trial.values[0] for trial in explore.study().get_trials() if trial.user_attrs.get("retry_of")] == [0.5]
+        counts = explore.json("merge", "-o", "elsewhere")
+        assert counts["complete"] == counts["trials"] == len(rows) and counts["error"] == 0, counts
+        (m.directory / "elsewhere" / "quality.csv").write_text("spec_hash,quality\n")
+        explore.run("merge", "-o", "elsewhere")
+        assert (m.directory / "elsewhere" / "quality.csv").read_bytes() == (m.directory / "quality.csv").read_bytes()
+
+
+def test_a_study_keeps_its_devices_and_rounds(m):
+    with exploring(m) as explore:
+        explore.json("create", "space.yaml", "-o", "out", "--trials", 2, "--rounds", 3)
+        before = (m.directory / "out" / "summary.json").read_bytes()
+        text = explore.run("create", "space.yaml", "-o", "out", "--device", "host.yaml", status=1)
+        assert "other devices (host, raspberry-pi-5)" in text and "another --study" in text, text
+        assert (m.directory / "out" / "summary.json").read_bytes() == before
+        assert "the study has --rounds 3, not 4" in explore.run("create", "space.yaml", "-o", "out", "--rounds", 4, status=1)
+
+
+def test_what_a_retry_gave_reaches_the_sampler(m):
+    if optuna is None:
+        raise Skipped("there is no Optuna here")
+    with exploring(m, command="sh -c 'test -e $RUNS || exit 7; echo 5'") as explore:
+        explore.json("create", "space.yaml", "-o", "out", "--trials", 2)
+        explore.run("work", "-o", "out")
+        explore.runs.touch()
+        explore.json("retry")
+        explore.run("work", "-o", "out")
+        explore.json("create", "space.yaml", "-o", "out", "--trials", 3)
+        seen = []
+        queue = Queue(Store(explore.storage, "s"), "s")
+        queue.claim(lambda trials: seen.extend(trial.state for trial in trials))
+        assert seen.count(TrialState.COMPLETE) == 2, seen
+
+
+def ended_without_traceback(explore, *words, status=1, name="status", more=(), **environment):
+    done = subprocess.run(explore.command(name, *more), cwd=explore.m.directory, env={**explore.environment(), **environment}, capture_output=True, text=True)
+    assert done.returncode == status and "Traceback" not in done.stderr and all(word in done.stderr for word in words), (done.returncode, done.stderr[-2000:])
+
+
+def test_a_storage_that_cannot_be_used_is_told(m):
+    with exploring(m) as explore:
+        good = explore.storage
+        m.file("text.db", "this is no database, but a text that is long enough to be read as one\n" * 20)
+        explore.storage = f"sqlite:///{m.directory}/text.db"
+        text = explore.run("status", status=1)
+        assert f"--storage {explore.storage}: file is not a database; check that the URL" in text and "Traceback" not in text, text
+        explore.storage = "postgresql://me:secret@127.0.0.1:1/x"
+        text = explore.run("status", status=1)
+        assert "--storage postgresql+psycopg://me:***@127.0.0.1:1/x: " in text and "secret" not in text and "Traceback" not in text, text
+        (m.directory / "none").mkdir()
+        (m.directory / "none" / "psycopg.py").write_text("raise ModuleNotFoundError(\"No module named 'psycopg'\")\n")
+        ended_without_traceback(explore, "pip install 'mossc[explore]'", PYTHONPATH=f"{m.directory}/none:{os.environ['PYTHONPATH']}")
+        explore.storage = good
+        optuna.create_study(study_name="s", storage=good)
+        text = explore.run("create", "space.yaml", "-o", "out", status=1)
+        assert "a study s that mossc.explore did not make" in text and "Traceback" not in text, text
+
+
+def test_commands_that_are_interrupted_say_nothing(m):
+    with exploring(m) as explore:
+        program = m.directory / "slow"
+        program.write_text("#!/bin/sh\ntouch begun\nexec sleep 100\n")
+        program.chmod(0o755)
+        worker = subprocess.Popen(explore.command("create", "space.yaml", "-o", "out"), cwd=m.directory, env={**explore.environment(), "MOSSC_PROGRAM": str(program)},
+                                  stderr=subprocess.PIPE, text=True)
+        until((m.directory / "begun").exists, 60)
+        worker.send_signal(signal.SIGINT)
+        _, said = worker.communicate(timeout=60)
+        assert worker.returncode == 130 and said == "", (worker.returncode, said)
 
 
 def test_failed_trials_are_kept_and_retried(m):
@@ -428,20 +536,8 @@ def test_mistakes_are_told(m):
         assert "the storage has no study another" in explore.run("status", study="another", status=1)
         m.file("space.yaml", (m.directory / "space.yaml").read_text().replace("[1, 2, 3, 4]", "[1, 2]"))
         assert "of another space" in explore.run("create", "space.yaml", "-o", "other", status=1)
-        m.file("space.yaml", (m.directory / "space.yaml").read_text().replace("[1, 2]", "[1, 2, 3, 4]", 1))
-        for option, words in ((("--device", "galaxy-s24-ultra"), "is of raspberry-pi-5: give the same --device"), (("--rounds", 7), "measures 5 rounds")):
-            assert words in (text := explore.run("create", "space.yaml", "-o", "other", *option, status=1)), text
         for option in ("--trials", "--rounds", "--heartbeat"):
             assert f"{option}: '0': expected a whole number, at least 1" in explore.run("create", "space.yaml", option, 0, status=2)
-        m.file("text.db", "no database " * 1000)
-        optuna.create_study(storage=f"sqlite:///{m.directory}/theirs.db", study_name="s").add_trial(optuna.trial.create_trial(value=1.0))
-        for name, words in (("text.db", "file is not a database"), ("theirs.db", "or of other programs")):
-            explore.storage = f"sqlite:///{m.directory}/{name}"
-            text = explore.run("create", "space.yaml", "-o", "third", status=1)
-            assert words in text and "Traceback" not in text, text
-        explore.storage = "postgresql://nobody@localhost:1/x"
-        text = explore.run("status", status=1)
-        assert "localhost:1/x: " in text and "refused" in text and "Traceback" not in text, text
         for explore.storage in ("study.db", "postgresql://host:port/x"):
             assert f"expected sqlite:///FILE.db or postgresql://USER@HOST/DATABASE, got '{explore.storage}'" in explore.run("work", status=1)
         explore.storage = "sqlite://"
