@@ -113,6 +113,7 @@ class Chat:
         self.model, self.template, self.variables = model, Template(jinja), dict(variables)
         self.messages: list[dict[str, typing.Any]] = [] if system is None else [{"role": "system", "content": system}]
         self.state = model.state()
+        self._ids: list[int] = []  # that the state was fed, for penalties
         self._text: str | None = ""  # that the state has seen; None: something else, so that it begins anew
 
     def send(self, content: typing.Any, *, role: str = "user", variables: typing.Mapping[str, typing.Any] | None = None,
@@ -135,11 +136,12 @@ class Chat:
         text = self.template.render(messages, **{**self.variables, **(variables or {})})
         if self._text is None or not text.startswith(self._text):
             self.state.reset()
-            self._text = ""
+            self._text, self._ids = "", []
         ids = ids_of(self.model.tokenizer, text[len(self._text):], behind=bool(self._text))
         self._text = None  # until all is fed
-        generation = self.model.generate(tokens_array(ids), state=self.state, whole=True, **options)
+        generation = self.model.generate(tokens_array(ids), state=self.state, seen=self._ids, whole=True, **options)
         self._text = text
+        self._ids += ids
         return generation
 
     def _told(self, generation: Generation) -> typing.Iterator[Piece]:
@@ -147,6 +149,8 @@ class Chat:
         try:
             for piece in generation:
                 answer.append(piece.text)
+                if piece.token is not None:
+                    self._ids.append(piece.token)
                 yield piece
         finally:
             generation.close()

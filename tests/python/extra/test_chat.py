@@ -43,6 +43,19 @@ def test_a_turn_feeds_only_what_is_new(m):
         whole.replace("Hello", "Good evening") + second + "</>\n<user>Well?</>\n<assistant>", max_tokens=5, temperature=0).text()
 
 
+def test_penalties_count_earlier_turns(m):
+    model = moss_tiny()
+    options = {"max_tokens": 30, "temperature": 0, "repeat_penalty": 1.5, "frequency_penalty": 0.5, "penalty_window": -1}
+    chat = model.chat(template=TEMPLATE)
+    first = chat.ask("It was a dark evening, and", **options)
+    whole = turn(chat.messages[:1]) + first + "</>\n" + turn([{"role": "user", "content": "And"}])
+    second = chat.ask("And", **options)
+    assert second == model.generate(whole, **options).text()
+    state = model.state()
+    model.feed(state, whole)
+    assert second != model.generate(state=state, **options).text(), "the penalties change nothing here"
+
+
 def turn(messages):
     """What TEMPLATE makes of them, before an answer; the model has no bos."""
     return "".join(f"<{one['role']}>{one['content']}</>\n" for one in messages) + "<assistant>"
