@@ -2,13 +2,14 @@
 tells that the writer lives; what a killed one left is removed by the next that writes the same."""
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import glob
 import os
 import pathlib
 import secrets
 import shutil
-from typing import BinaryIO, Callable
+from typing import BinaryIO, Callable, Iterator
 
 _PART = ".part"
 
@@ -54,6 +55,15 @@ def lock(path: pathlib.Path) -> int:
     except OSError:  # a file system without locks
         pass
     return held
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """Waits for a file's lock, the file and the directories above it made. The system frees it when its process ends. OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def remove(part: pathlib.Path) -> None:

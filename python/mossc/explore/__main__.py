@@ -9,6 +9,7 @@ import warnings
 from mossc.arguments import count, number
 from mossc.errors import without
 from mossc.explore.errors import ExploreError, NoStudy
+from mossc.files import locked
 
 
 def _study_options(parser: argparse.ArgumentParser, needed: bool = True) -> None:
@@ -73,7 +74,6 @@ def _show(options, queue, counts: dict) -> None:
 def _run(options) -> None:
     from mossc.explore.collect import merge, states  # Optuna takes a second
     from mossc.explore.create import create
-    from mossc.explore.judge import locked
     from mossc.explore.propose import make_sampler
     from mossc.explore.queue import Queue
     from mossc.explore.store import Store

@@ -1,6 +1,4 @@
 """A point's line: what is measured of it, judged by the space's command, and on the disk before anybody is told."""
-import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -11,15 +9,7 @@ import time
 from mossc.explore.errors import ExploreError
 from mossc.explore.program import Program
 from mossc.explore.space import Space
-from mossc.files import replace
-
-
-@contextlib.contextmanager
-def locked(path: pathlib.Path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+from mossc.files import locked, replace
 
 
 class Lines:

@@ -1,7 +1,6 @@
 """Optuna's storage by its URL: SQLite on one machine, PostgreSQL for many; and a lock that one process of a study holds at a time."""
 import contextlib
-import fcntl
-import os
+import functools
 import pathlib
 import zlib
 
@@ -11,6 +10,7 @@ from optuna.exceptions import StorageInternalError
 
 from mossc.errors import without
 from mossc.explore.errors import ExploreError, NoStudy
+from mossc.files import locked
 
 EXPECTED = "expected sqlite:///FILE.db or postgresql://USER@HOST/DATABASE"
 ADVICE = "check that the URL is that of a database for Optuna, that its server runs, and that you may write"
@@ -78,22 +78,6 @@ def _tune_sqlite(connection, _record) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
 
 
-class FileLock:
-    """Beside an SQLite database. The system frees it when its process ends."""
-
-    def __init__(self, path: str):
-        self.path = path
-
-    @contextlib.contextmanager
-    def __call__(self):
-        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(file)
-
-
 class DatabaseLock:
     """An advisory lock of PostgreSQL, held by a transaction: the server frees it when the connection breaks, which it also does when the
     process's machine no longer answers (keepalives)."""
@@ -137,7 +121,7 @@ class Store:
     def _open(self, url: sqlalchemy.URL, study: str) -> None:
         sqlite = url.get_backend_name() == "sqlite"
         with reaching(url.render_as_string()):
-            self.lock = FileLock(f"{url.database}.lock") if sqlite else DatabaseLock(url, study)
+            self.lock = functools.partial(locked, pathlib.Path(f"{url.database}.lock")) if sqlite else DatabaseLock(url, study)
             with self.lock() if sqlite else DatabaseLock(url, "")():  # tables are made by one
                 self.storage = optuna.storages.RDBStorage(url.render_as_string(hide_password=False), engine_kwargs=_engine_options(url))
         if sqlite:

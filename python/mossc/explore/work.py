@@ -14,11 +14,12 @@ from optuna.trial import FrozenTrial, TrialState
 
 from mossc.explore import bundle
 from mossc.explore.errors import ExploreError
-from mossc.explore.judge import Judge, locked
+from mossc.explore.judge import Judge
 from mossc.explore.program import Program
 from mossc.explore.propose import Proposer
 from mossc.explore.queue import Queue
 from mossc.explore.watch import Watch
+from mossc.files import locked
 
 PATIENCE = 300  # seconds without the database until a worker gives up
 POLL = 1.0  # seconds between looks for trials that come back
