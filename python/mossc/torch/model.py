@@ -114,7 +114,8 @@ class MosscModel(PreTrainedModel):
         table = self._rounding(tensors["embed.weight"], self._dtypes["embed.weight"])
         return self._spec["embedding_scale"] * F.embedding(input_ids, table)
 
-    def _stack(self, input_ids, inputs_embeds, attention_mask, cache, use_cache, output_hidden_states):
+    def _stack(self, input_ids, inputs_embeds, attention_mask, position_ids, cache, use_cache, output_hidden_states):
+        check_inputs(input_ids, inputs_embeds, attention_mask, position_ids, cache)
         tensors = held(self._places)
         check_mask(attention_mask)
         x = self._embedding(input_ids, tensors) if inputs_embeds is None else inputs_embeds
@@ -157,8 +158,7 @@ class MosscModel(PreTrainedModel):
         position_ids: Tensor | None = None,
         **_,
     ) -> MosscOutput:
-        check_inputs(input_ids, inputs_embeds, attention_mask, position_ids, cache)
-        x, cache, losses, seen = self._stack(input_ids, inputs_embeds, attention_mask, cache, use_cache, output_hidden_states)
+        x, cache, losses, seen = self._stack(input_ids, inputs_embeds, attention_mask, position_ids, cache, use_cache, output_hidden_states)
         return MosscOutput(last_hidden_state=x, cache=cache, hidden_states=seen, **router_losses(losses, self.training))
 
 
@@ -192,8 +192,7 @@ class MosscForCausalLM(MosscModel, GenerationMixin):
     ) -> MosscOutput:
         """input_ids [B, T]; labels [B, T], −100 where none: label t is what logits t − 1 are scored on. num_items_in_batch: these are a part
         of a batch with so many labels, whose losses the parts' losses add up to."""
-        check_inputs(input_ids, inputs_embeds, attention_mask, position_ids, cache)
-        x, cache, losses, seen = self._stack(input_ids, inputs_embeds, attention_mask, cache, use_cache, output_hidden_states)
+        x, cache, losses, seen = self._stack(input_ids, inputs_embeds, attention_mask, position_ids, cache, use_cache, output_hidden_states)
         logits = self._logits(x[:, -logits_to_keep:] if logits_to_keep else x)
         out = MosscOutput(logits=logits, cache=cache, hidden_states=seen, **router_losses(losses, self.training))
         if labels is None:
