@@ -39,12 +39,12 @@ def train(run: Run, stop: Stop) -> int:
             save(run)
             saved = time.monotonic()
             shown += saved - begun  # the time of a save is not the steps'
-    if run.saved == run.progress.steps:
-        run.metrics.say(f"the run is over, at step {run.progress.steps}")
     if count:
         report(run, share, sums, count, time.monotonic() - shown)
     if run.saved != run.progress.steps:
         save(run)
+    elif not signal:
+        run.metrics.say(f"the run is over, at step {run.progress.steps}")
     return signal
 
 
